@@ -1,0 +1,17 @@
+//! Trees of files for a container: its root, its volumes, the host's folders.
+//!
+//! All of it happens in the mount namespace of the short-lived process that creates the container. The container's
+//! own namespace starts as a copy of that one and keeps what it pivots into; when the creator ends, the rest is
+//! gone. So no mount of a container is ever seen by the host, pins another one, or is left behind by a crash.
+
+mod calls;
+mod idmap;
+mod inside;
+mod root;
+mod volume;
+
+pub(crate) use calls::{Tree, in_root, make_private_namespace};
+pub(crate) use idmap::{IdMap, map_for_bind, user_namespace};
+pub(crate) use inside::as_root_of;
+pub(crate) use root::{RootError, mount_root};
+pub(crate) use volume::{VolumeError, fill_from_image};

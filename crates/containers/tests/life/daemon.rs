@@ -1,0 +1,164 @@
+//! What outlives the daemon, and what it is told.
+
+use std::time::Duration;
+
+use linkspan_containers::{Event, Exit, Health, LogOptions, Phase};
+use linkspan_plan::LogSpec;
+use linkspan_site::Healthcheck;
+
+use crate::rig::{Rig, Runtime, parent_of, possible, state_of};
+
+both! {
+    an_adopted_container_is_as_before(rig) {
+        let running = rig.spec("echo before; sleep 60");
+        let pid = rig.up(&running).await;
+        let ended = rig.spec("read line < /dev/null; sleep 0.3; exit 7");
+        rig.up(&ended).await;
+        let created = rig.spec("echo started late");
+        rig.containers.create(&created, &rig.sandbox).await.unwrap();
+        rig.exit().await;
+
+        let adopted = rig.forget().await;
+        let of = |id| adopted.iter().find(|one| one.id == id).unwrap().clone();
+        assert!(matches!(of(running.id.clone()).phase, Phase::Running { pid: now, .. } if now == pid));
+        assert!(matches!(of(ended.id.clone()).phase, Phase::Exited(Exit { code: Some(7), .. })));
+        assert!(matches!(of(created.id.clone()).phase, Phase::Created));
+        assert_eq!(of(running.id.clone()).spec, running);
+        assert!(rig.containers.leftovers().is_empty());
+
+        assert_eq!(rig.exec(&running.id, "echo $GREETING").await, (Some(0), "hello\n".to_owned()));
+        rig.containers.start(&created.id).await.unwrap();
+        assert_eq!(rig.exit().await.code, Some(0));
+        assert_eq!(rig.log(&created.id).await, "started late\n");
+        rig.containers.signal(&running.id, 9).await.unwrap();
+        assert_eq!(rig.exit().await.code, Some(137));
+        for id in [&running.id, &ended.id, &created.id] {
+            rig.containers.remove(id).await.unwrap();
+            assert_eq!(rig.traces(id), Vec::<String>::new());
+        }
+    }
+
+    a_container_whose_shim_is_killed_ends_too(rig) {
+        let spec = rig.spec("sleep 60");
+        let pid = rig.up(&spec).await;
+        let shim = parent_of(pid);
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim), nix::sys::signal::Signal::SIGKILL).unwrap();
+        assert_eq!(rig.event().await, Event::ShimLost { id: spec.id.clone() });
+        let exit = rig.exit().await;
+        assert_eq!(exit.code, None);
+        rig.containers.remove(&spec.id).await.unwrap();
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists() || state_of(pid) == 'Z');
+        assert_eq!(rig.traces(&spec.id), Vec::<String>::new());
+
+        // It ended by itself, and its shim was killed before it could take note.
+        let spec = rig.spec("sleep 60");
+        let pid = rig.up(&spec).await;
+        let process = nix::unistd::Pid::from_raw(pid.cast_signed());
+        let shim = nix::unistd::Pid::from_raw(parent_of(pid));
+        nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGSTOP).unwrap();
+        nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGKILL).unwrap();
+        nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGKILL).unwrap();
+        assert_eq!(rig.event().await, Event::ShimLost { id: spec.id.clone() });
+        let code = rig.exit().await.code;
+        assert_eq!(code, Some(137));
+        rig.containers.remove(&spec.id).await.unwrap();
+
+        // And the same while no daemon looks.
+        let spec = rig.spec("sleep 60");
+        let pid = rig.up(&spec).await;
+        let shim = parent_of(pid);
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim), nix::sys::signal::Signal::SIGKILL).unwrap();
+        let adopted = rig.forget().await;
+        assert!(matches!(adopted[0].phase, Phase::Exited(Exit { code: None, .. })));
+        rig.containers.remove(&spec.id).await.unwrap();
+        assert_eq!(rig.traces(&spec.id), Vec::<String>::new());
+    }
+
+    logs_are_rotated_and_read_as_one(rig) {
+        let mut spec = rig.spec("i=0; while [ $i -lt 400 ]; do echo line $i; i=$((i+1)); done; echo last; sleep 60");
+        spec.log = LogSpec { max_size: 8 << 10, max_files: 10 };
+        rig.up(&spec).await;
+        let mut reader = rig.containers.log_files(&spec.id, &LogOptions { follow: true, ..LogOptions::default() });
+        for number in 0..400 {
+            let line = reader.next().await.unwrap().unwrap();
+            assert_eq!(String::from_utf8(line.bytes).unwrap(), format!("line {number}\n"));
+        }
+        assert_eq!(reader.next().await.unwrap().unwrap().bytes, b"last\n");
+        let folder = rig.config.state_dir.join("containers").join(spec.id.as_str());
+        assert!(folder.join("log.json.1").exists());
+        let mut tail = rig.containers.log_files(&spec.id, &LogOptions { tail: Some(150), ..LogOptions::default() });
+        assert_eq!(tail.next().await.unwrap().unwrap().bytes, b"line 251\n");
+        rig.containers.remove(&spec.id).await.unwrap();
+        assert_eq!(reader.next().await.unwrap(), None);
+    }
+
+    health_is_asked_for(rig) {
+        let mut spec = rig.spec("sleep 0.3; touch /tmp/up; sleep 60");
+        spec.healthcheck = Some(Healthcheck {
+            test: ["/bin/sh", "-c", "test -e /tmp/up || { echo not up; exit 1; }"].map(str::to_owned).to_vec(),
+            interval: Duration::from_millis(200),
+            timeout: Duration::from_secs(5),
+            retries: 2,
+            start_period: Duration::from_secs(5),
+            start_interval: Duration::from_millis(100),
+        });
+        rig.up(&spec).await;
+        assert_eq!(rig.containers.health(&spec.id), Some(Health::Starting));
+        let health = |health| Event::Health { id: spec.id.clone(), health };
+        assert_eq!(rig.event().await, health(Health::Healthy));
+        let adopted = rig.forget().await;
+        assert_eq!(adopted[0].health, Some(Health::Healthy));
+        rig.exec(&spec.id, "rm /tmp/up").await;
+        assert_eq!(rig.event().await, health(Health::Unhealthy { output: "not up".to_owned() }));
+        rig.exec(&spec.id, "touch /tmp/up").await;
+        assert_eq!(rig.event().await, health(Health::Healthy));
+        rig.containers.remove(&spec.id).await.unwrap();
+    }
+
+    hosts_are_rewritten_in_place(rig) {
+        let mut spec = rig.spec("cat /etc/hosts; sleep 60");
+        spec.addresses = vec!["10.1.2.3".parse().unwrap()];
+        spec.hosts = vec![("10.9.9.9".parse().unwrap(), "db".to_owned())];
+        rig.up(&spec).await;
+        let text = rig.exec(&spec.id, "cat /etc/hosts").await.1;
+        assert!(text.contains("10.1.2.3\tbox\n") && text.contains("10.9.9.9\tdb\n"), "{text}");
+        rig.containers.rewrite_hosts(&spec.id, &["10.4.5.6".parse().unwrap()], &[]).await.unwrap();
+        let text = rig.exec(&spec.id, "cat /etc/hosts").await.1;
+        assert!(text.contains("10.4.5.6\tbox\n") && !text.contains("10.1.2.3"), "{text}");
+        rig.containers.remove(&spec.id).await.unwrap();
+    }
+
+    a_renewed_container_keeps_what_it_wrote_and_its_log(rig) {
+        let mut spec = rig.spec("echo run >> /kept; cat /kept | wc -l");
+        assert_eq!(rig.run(&spec).await.1, "1\n");
+        rig.containers.renew(&spec.id).await.unwrap();
+        assert_eq!(rig.run(&spec).await.1, "1\n2\n");
+        rig.containers.renew(&spec.id).await.unwrap();
+        spec.user = "nosuch".to_owned();
+        rig.containers.create(&spec, &rig.sandbox).await.unwrap_err();
+        assert!(rig.config.state_dir.join("containers").join(spec.id.as_str()).join("rw/upper/kept").exists());
+        rig.containers.remove(&spec.id).await.unwrap();
+        assert_eq!(rig.traces(&spec.id), Vec::<String>::new());
+    }
+
+}
+
+#[tokio::test]
+async fn a_shim_is_small() {
+    if !possible(Runtime::Ours) {
+        return;
+    }
+    let rig = Rig::new(Runtime::Ours);
+    let spec = rig.spec("sleep 60");
+    let pid = rig.up(&spec).await;
+    rig.exec(&spec.id, "true").await;
+    let memory = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", parent_of(pid))).unwrap();
+    let private: u64 = memory
+        .lines()
+        .filter(|line| line.starts_with("Private_Dirty"))
+        .map(|line| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap())
+        .sum();
+    println!("a shim's own memory: {private} KiB");
+    assert!(private < 2 << 10, "{private} KiB");
+    rig.containers.remove(&spec.id).await.unwrap();
+}

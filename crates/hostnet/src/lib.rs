@@ -1,0 +1,272 @@
+//! All the kernel networking: links, bridges, veths, addresses, routes, namespaces and one nftables table.
+//!
+//! Every call is idempotent: it looks, then makes what is missing. Whoever calls need not know whether a bridge
+//! exists; he says what should be, and calls again when a [`Hint`] arrives. Nothing here decides: addresses, names
+//! and ports come finished from `plan`.
+
+mod attach;
+mod conntrack;
+mod error;
+mod link;
+mod netlink;
+mod netns;
+mod network;
+mod nft;
+mod observe;
+mod pair;
+mod resolver;
+mod sandbox;
+mod state;
+mod sysctl;
+mod watch;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use linkspan_plan::{Attachment, Firewall, IdRange, NetworkSpec};
+use tokio::sync::mpsc;
+
+use conntrack::Stale;
+use link::Links;
+use netlink::NetfilterSocket;
+use nft::Table;
+use watch::Watch;
+
+pub use error::*;
+pub use sandbox::sandbox_main;
+pub use state::*;
+
+/// What the networking of a daemon needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where namespaces are pinned (below `ns/`); `/run/linkspan` as a rule.
+    pub run_dir: PathBuf,
+    /// Our own executable; its role `sandbox` is the single-threaded helper that clones namespaces.
+    pub binary: PathBuf,
+}
+
+/// The networking of the network namespace in which it was opened. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct HostNet {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: Config,
+    host: Links,
+    resolver: Links,
+    table: Arc<Mutex<Table>>,
+    flows: Arc<Mutex<NetfilterSocket>>,
+    watch: Watch,
+}
+
+impl HostNet {
+    /// Opens the sockets, and makes or adopts the resolver's namespace. Call it inside a tokio runtime, on a thread of
+    /// the network namespace that is to be worked in, as must be all the runtime's threads.
+    pub async fn open(config: Config) -> Result<Self, OpenError> {
+        if !privileged() {
+            return Err(OpenError::Privilege);
+        }
+        let pins = pins(&config.run_dir);
+        std::fs::create_dir_all(&pins).map_err(|source| OpenError::Folder {
+            path: pins.clone(),
+            source,
+        })?;
+        let resolver = resolver::open(&resolver::path(&config.run_dir)).await?;
+        let socket = |family| move |source| OpenError::Socket { family, source };
+        let host = Links::here().map_err(socket("route"))?;
+        let table = Table::open().map_err(socket("netfilter"))?;
+        let flows = NetfilterSocket::open().map_err(socket("netfilter"))?;
+        let watch = Watch::start(table.port(), table.stale()).map_err(socket("changes"))?;
+        let (table, flows) = (Arc::new(Mutex::new(table)), Arc::new(Mutex::new(flows)));
+        Ok(Self {
+            inner: Arc::new(Inner {
+                config,
+                host,
+                resolver,
+                table,
+                flows,
+                watch,
+            }),
+        })
+    }
+
+    /// Where the resolver's network namespace is pinned; the data plane enters it for its sockets.
+    pub fn resolver_netns(&self) -> PathBuf {
+        resolver::path(&self.inner.config.run_dir)
+    }
+
+    /// Everything that is: ours, and the ranges that others use.
+    pub async fn observe(&self) -> Result<Observed, ObserveError> {
+        let table = blocking(&self.inner.table, Table::state).await?;
+        observe::observe(&self.inner.host, &self.inner.resolver, &self.pins(), table).await
+    }
+
+    /// Makes a network's bridge and resolver leg, or repairs what is missing of them. Also lets the host forward packets.
+    pub async fn ensure_network(&self, spec: &NetworkSpec) -> Result<(), NetworkError> {
+        network::ensure(
+            &self.inner.host,
+            (&self.inner.resolver, &self.resolver_netns()),
+            spec,
+        )
+        .await
+    }
+
+    /// Removes a network's bridge and resolver leg, if they are there.
+    pub async fn remove_network(&self, bridge: &str, leg: &str) -> Result<(), NetworkError> {
+        network::remove(&self.inner.host, bridge, leg).await
+    }
+
+    /// Makes and pins the namespaces of a container: with ids of its own when `ids` says so. One that exists is kept.
+    pub async fn create_sandbox(&self, name: &str, ids: Option<IdRange>) -> Result<Sandbox, SandboxError> {
+        sandbox::create(&self.pins().join(name), &self.inner.config.binary, name, ids).await
+    }
+
+    /// Lets go of a container's namespaces; the kernel frees them when its last process is gone.
+    pub async fn remove_sandbox(&self, name: &str) -> Result<(), SandboxError> {
+        Ok(sandbox::remove(&self.pins().join(name))?)
+    }
+
+    /// Puts a sandbox on a network, or repairs that. Returns when the link carries frames, so that a port published
+    /// afterwards answers its first packet.
+    pub async fn attach(&self, sandbox: &str, attachment: &Attachment) -> Result<(), AttachError> {
+        attach::attach(
+            &self.inner.host,
+            &self.pins().join(sandbox).join("net"),
+            attachment,
+        )
+        .await
+    }
+
+    /// Removes a container's link by the name of its host end, if it is there.
+    pub async fn detach(&self, host_link: &str) -> Result<(), AttachError> {
+        Ok(self.inner.host.delete(host_link).await?)
+    }
+
+    /// Makes the table hold exactly `desired`, in one transaction, and forgets tracked datagram flows through ports that
+    /// lead elsewhere now.
+    pub async fn apply_firewall(&self, desired: &Firewall) -> Result<FirewallChange, FirewallError> {
+        let desired = desired.clone();
+        let applied = blocking(&self.inner.table, move |table| table.apply(&desired)).await?;
+        let mut stale = Stale::of_ports(&applied.published, &applied.unpublished);
+        if !stale.is_empty() {
+            let addresses = self.inner.host.addresses().await.unwrap_or_default();
+            stale.local = addresses.iter().map(|(_, address)| address.ip()).collect();
+            // The table is as desired; a flow that lives on is no reason to call that a failure.
+            if let Err(error) = self.forget(stale).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "stale datagram flows live on"
+                );
+            }
+        }
+        Ok(applied.change)
+    }
+
+    /// Forgets tracked connections from, to or translated to these addresses. Returns how many.
+    pub async fn flush_flows(&self, addresses: &[IpAddr]) -> Result<usize, FlowError> {
+        let addresses: BTreeSet<_> = addresses.iter().copied().collect();
+        if addresses.is_empty() {
+            return Ok(0);
+        }
+        self.forget(Stale {
+            addresses,
+            ..Stale::default()
+        })
+        .await
+    }
+
+    /// Tells when something changed that [`HostNet::observe`] would show; what we change ourselves may be told too. Drop the
+    /// receiver to stop.
+    pub fn watch(&self) -> mpsc::Receiver<Hint> {
+        self.inner.watch.subscribe()
+    }
+
+    /// Removes everything that is ours: links, sandboxes, the resolver's namespace and the table.
+    /// All is tried; the first failure is returned. This handle is of no use afterwards.
+    pub async fn remove_all(&self) -> Result<(), RemoveError> {
+        let mut failures: Vec<RemoveError> = Vec::new();
+        // The table last: as long as there is a way into containers, it is guarded.
+        failures.extend(self.remove_links().await.err());
+        let names = observe::sandboxes(&self.pins()).unwrap_or_default();
+        failures.extend(
+            names
+                .iter()
+                .filter_map(|name| sandbox::remove(&self.pins().join(name)).err().map(Into::into)),
+        );
+        failures.extend(netns::unpin(&self.resolver_netns()).err().map(Into::into));
+        // Not ours to judge if somebody put something else there.
+        let _ = std::fs::remove_dir(self.pins());
+        failures.extend(
+            blocking(&self.inner.table, Table::remove)
+                .await
+                .err()
+                .map(Into::into),
+        );
+        failures.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    async fn remove_links(&self) -> Result<(), RemoveError> {
+        let mut failures = Vec::new();
+        for link in self
+            .inner
+            .host
+            .list()
+            .await?
+            .iter()
+            .filter(|link| observe::ours(link))
+        {
+            failures.extend(self.inner.host.delete(&link.name).await.err());
+        }
+        failures
+            .into_iter()
+            .next()
+            .map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    async fn forget(&self, stale: Stale) -> Result<usize, FlowError> {
+        blocking(&self.inner.flows, move |socket| conntrack::flush(socket, &stale))
+            .await
+            .map_err(|source| FlowError { source })
+    }
+
+    fn pins(&self) -> PathBuf {
+        pins(&self.inner.config.run_dir)
+    }
+}
+
+/// Where namespaces are pinned.
+fn pins(run_dir: &Path) -> PathBuf {
+    run_dir.join("ns")
+}
+
+/// Runs work on a socket that answers within the call, but may take a few milliseconds of the kernel's time.
+async fn blocking<S: Send + 'static, T: Send + 'static>(
+    socket: &Arc<Mutex<S>>,
+    work: impl FnOnce(&mut S) -> T + Send + 'static,
+) -> T {
+    let socket = Arc::clone(socket);
+    let run = move || work(&mut socket.lock().unwrap_or_else(PoisonError::into_inner));
+    match tokio::task::spawn_blocking(run).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            // That is a bug, and goes on where it came from.
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is going away, and we with it.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+/// Does this thread have the capabilities that networking takes?
+fn privileged() -> bool {
+    /// Bits of `CAP_NET_ADMIN` and `CAP_SYS_ADMIN` (`linux/capability.h`).
+    const NEEDED: u64 = 1 << 12 | 1 << 21;
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    effective.is_some_and(|effective| effective & NEEDED == NEEDED)
+}

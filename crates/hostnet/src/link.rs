@@ -1,0 +1,269 @@
+//! Links, addresses and routes of one network namespace, over one socket of `rtnetlink`.
+
+mod route;
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{FromRawFd, IntoRawFd};
+use std::path::Path;
+
+use futures_util::TryStreamExt;
+use ipnetwork::IpNetwork;
+use nix::errno::Errno;
+use rtnetlink::packet_core::NetlinkPayload;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State};
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::{Socket, TokioSocket};
+use rtnetlink::{Error, Handle};
+use tokio::task::JoinHandle;
+
+use crate::{KernelError, NamespaceError, netns};
+
+pub(crate) use route::Route;
+
+/// A handle on a namespace's links.
+#[derive(Debug)]
+pub(crate) struct Links {
+    handle: Handle,
+    connection: JoinHandle<()>,
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        // It would end by itself with the last handle; this also covers a runtime that is shutting down.
+        self.connection.abort();
+    }
+}
+
+/// A link as far as we care.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    /// As set by people.
+    pub(crate) up: bool,
+    /// As found by the kernel: up and with carrier, its queue working.
+    pub(crate) running: bool,
+    pub(crate) mtu: u32,
+    /// Index of the bridge it is a port of.
+    pub(crate) master: Option<u32>,
+    pub(crate) mac: Vec<u8>,
+}
+
+/// The kinds of links that we make.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Bridge,
+    Veth,
+    #[default]
+    Other,
+}
+
+impl Links {
+    /// Those of the calling thread's namespace.
+    pub(crate) fn here() -> io::Result<Self> {
+        Ok(Self::over(route_socket()?))
+    }
+
+    /// Those of the namespace pinned at `path`.
+    pub(crate) async fn within(path: &Path) -> Result<Self, NamespaceError> {
+        Ok(Self::over(netns::within(path, route_socket).await?))
+    }
+
+    /// Those of the namespace in which the socket was opened.
+    pub(crate) fn over(socket: Socket) -> Self {
+        let (connection, handle, _) = rtnetlink::from_socket(into_tokio(socket));
+        Self {
+            handle,
+            connection: tokio::spawn(connection),
+        }
+    }
+
+    pub(crate) async fn list(&self) -> Result<Vec<Link>, KernelError> {
+        let links: Result<Vec<_>, _> = self
+            .handle
+            .link()
+            .get()
+            .execute()
+            .map_ok(|link| read(&link))
+            .try_collect()
+            .await;
+        links.map_err(refused("list", "links"))
+    }
+
+    pub(crate) async fn find(&self, name: &str) -> Result<Option<Link>, KernelError> {
+        let mut answer = std::pin::pin!(self.handle.link().get().match_name(name).execute());
+        match answer.try_next().await {
+            Ok(link) => Ok(link.map(|link| read(&link))),
+            Err(error) if errno(&error) == Some(Errno::ENODEV) => Ok(None),
+            Err(error) => Err(refused("find", name)(error)),
+        }
+    }
+
+    /// Makes a link; `false` when one of that name is there already.
+    pub(crate) async fn add(&self, name: &str, message: LinkMessage) -> Result<bool, KernelError> {
+        match self.handle.link().add(message).execute().await {
+            Ok(()) => Ok(true),
+            Err(error) if errno(&error) == Some(Errno::EEXIST) => Ok(false),
+            Err(error) => Err(refused("create link", name)(error)),
+        }
+    }
+
+    /// Changes a link.
+    pub(crate) async fn set(&self, name: &str, message: LinkMessage) -> Result<(), KernelError> {
+        self.handle
+            .link()
+            .set(message)
+            .execute()
+            .await
+            .map_err(refused("change link", name))
+    }
+
+    /// Changes a link in its part as a port of a bridge.
+    pub(crate) async fn set_port(&self, name: &str, message: LinkMessage) -> Result<(), KernelError> {
+        self.handle
+            .link()
+            .set_port(message)
+            .execute()
+            .await
+            .map_err(refused("change bridge port", name))
+    }
+
+    /// Removes a link, if it is there.
+    pub(crate) async fn delete(&self, name: &str) -> Result<(), KernelError> {
+        let Some(link) = self.find(name).await? else {
+            return Ok(());
+        };
+        match self.handle.link().del(link.index).execute().await {
+            Err(error) if errno(&error) != Some(Errno::ENODEV) => Err(refused("delete link", name)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// All addresses but link-local ones, each with the index of its link.
+    pub(crate) async fn addresses(&self) -> Result<Vec<(u32, IpNetwork)>, KernelError> {
+        let all: Result<Vec<_>, _> = self.handle.address().get().execute().try_collect().await;
+        let all = all.map_err(refused("list", "addresses"))?;
+        Ok(all
+            .iter()
+            .filter_map(|address| Some((address.header.index, read_address(address)?)))
+            .collect())
+    }
+
+    /// Gives a link an address, usable at once. `169.254.0.0/16` counts as any other here.
+    pub(crate) async fn add_address(&self, link: &Link, address: IpNetwork) -> Result<(), KernelError> {
+        let mut request = self
+            .handle
+            .address()
+            .add(link.index, address.ip(), address.prefix())
+            .replace();
+        if address.is_ipv6() {
+            // No duplicate address detection: we give the addresses out, and a second of waiting is a second of outage.
+            request
+                .message_mut()
+                .attributes
+                .push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+        match request.execute().await {
+            Err(error) if errno(&error) != Some(Errno::EEXIST) => Err(KernelError {
+                action: "add an address to link",
+                object: format!("{}` for `{address}", link.name),
+                source: into_io(error),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A socket in the namespace of the calling thread.
+pub(crate) fn route_socket() -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.set_non_blocking(true)?;
+    socket.bind_auto()?;
+    Ok(socket)
+}
+
+/// The only way that `netlink-sys` has to make a socket of its own for tokio out of one opened elsewhere.
+#[allow(unsafe_code)]
+fn into_tokio(socket: Socket) -> TokioSocket {
+    // SAFETY: the descriptor comes from a socket that gives it up here, so it is open and nobody else's.
+    unsafe { TokioSocket::from_raw_fd(socket.into_raw_fd()) }
+}
+
+pub(crate) fn refused(action: &'static str, object: &str) -> impl FnOnce(Error) -> KernelError {
+    let object = object.to_owned();
+    move |error| KernelError {
+        action,
+        object,
+        source: into_io(error),
+    }
+}
+
+pub(crate) fn errno(error: &Error) -> Option<Errno> {
+    match error {
+        Error::NetlinkError(message) => Some(Errno::from_raw(message.raw_code().abs())),
+        _ => None,
+    }
+}
+
+fn into_io(error: Error) -> io::Error {
+    match error {
+        Error::NetlinkError(message) => message.to_io(),
+        Error::UnexpectedMessage(message) => match message.payload {
+            NetlinkPayload::Overrun(_) => Errno::ENOBUFS.into(),
+            other => io::Error::other(format!("unexpected answer {other:?}")),
+        },
+        other => io::Error::other(other),
+    }
+}
+
+fn read(message: &LinkMessage) -> Link {
+    let mut link = Link {
+        index: message.header.index,
+        up: message.header.flags.contains(LinkFlags::Up),
+        ..Link::default()
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Controller(index) if *index != 0 => link.master = Some(*index),
+            LinkAttribute::Address(mac) => link.mac.clone_from(mac),
+            LinkAttribute::OperState(state) => link.running = *state == State::Up,
+            LinkAttribute::LinkInfo(infos) => link.kind = kind(infos),
+            _ => {}
+        }
+    }
+    link
+}
+
+fn kind(infos: &[LinkInfo]) -> Kind {
+    let found = infos.iter().find_map(|info| match info {
+        LinkInfo::Kind(InfoKind::Bridge) => Some(Kind::Bridge),
+        LinkInfo::Kind(InfoKind::Veth) => Some(Kind::Veth),
+        _ => None,
+    });
+    found.unwrap_or_default()
+}
+
+fn read_address(message: &AddressMessage) -> Option<IpNetwork> {
+    // On point-to-point links `Address` is the other end, `Local` is ours.
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(ip) => Some(*ip),
+        _ => None,
+    });
+    let any = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(ip) => Some(*ip),
+        _ => None,
+    });
+    let ip = local.or(any)?;
+    let link_local = match ip {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    (!link_local)
+        .then(|| IpNetwork::new(ip, message.header.prefix_len).ok())
+        .flatten()
+}

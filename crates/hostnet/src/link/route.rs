@@ -1,0 +1,137 @@
+//! Routes: the few that we set, and all that others have.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use futures_util::TryStreamExt;
+use ipnetwork::IpNetwork;
+use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteNextHop, RouteScope, RouteType,
+};
+
+use super::{Link, Links, refused};
+use crate::KernelError;
+
+/// `RT_TABLE_LOCAL` of `linux/rtnetlink.h`: the host's own addresses, kept by the kernel.
+const TABLE_LOCAL: u32 = 255;
+
+/// A route of somebody, in any table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub(crate) to: IpNetwork,
+    pub(crate) table: u32,
+    /// Indexes of the links that it leads over; none for routes that drop.
+    pub(crate) links: Vec<u32>,
+}
+
+impl Links {
+    /// Everything without a closer route goes by `gateway`.
+    pub(crate) async fn default_route(&self, link: &Link, gateway: IpAddr) -> Result<(), KernelError> {
+        let message = match gateway {
+            IpAddr::V4(gateway) => RouteMessageBuilder::<Ipv4Addr>::new()
+                .gateway(gateway)
+                .output_interface(link.index)
+                .build(),
+            IpAddr::V6(gateway) => RouteMessageBuilder::<Ipv6Addr>::new()
+                .gateway(gateway)
+                .output_interface(link.index)
+                .build(),
+        };
+        let object = gateway.to_string();
+        self.handle
+            .route()
+            .add(message)
+            .replace()
+            .execute()
+            .await
+            .map_err(refused("set the default route by", &object))
+    }
+
+    /// One address is a neighbour on this link.
+    pub(crate) async fn neighbour_route(&self, link: &Link, address: Ipv4Addr) -> Result<(), KernelError> {
+        let message = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(address, 32)
+            .scope(RouteScope::Link)
+            .output_interface(link.index)
+            .build();
+        let object = address.to_string();
+        self.handle
+            .route()
+            .add(message)
+            .replace()
+            .execute()
+            .await
+            .map_err(refused("set the route to", &object))
+    }
+
+    /// Does the kernel take packets for this address as its own? An IPv6 address is given out at once, but comes into
+    /// force a moment later, in a task of the kernel's.
+    pub(crate) async fn takes(&self, address: Ipv6Addr) -> bool {
+        let question = RouteMessageBuilder::<Ipv6Addr>::new()
+            .destination_prefix(address, 128)
+            .build();
+        let mut answer = std::pin::pin!(self.handle.route().get(question).execute());
+        // No route at all is an error, and means no.
+        matches!(answer.try_next().await, Ok(Some(route)) if route.header.kind == RouteType::Local)
+    }
+
+    /// All routes of both families in all tables but the kernel's own table of local addresses.
+    pub(crate) async fn routes(&self) -> Result<Vec<Route>, KernelError> {
+        let mut routes = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut request = RouteMessage::default();
+            request.header.address_family = family;
+            let found: Result<Vec<_>, _> = self.handle.route().get(request).execute().try_collect().await;
+            let found = found.map_err(refused("list", "routes"))?;
+            routes.extend(found.iter().filter_map(read));
+        }
+        Ok(routes)
+    }
+}
+
+fn read(message: &RouteMessage) -> Option<Route> {
+    if matches!(
+        message.header.kind,
+        RouteType::Local | RouteType::Broadcast | RouteType::Anycast | RouteType::Multicast
+    ) {
+        return None;
+    }
+    let mut route = Route {
+        to: everywhere(message.header.address_family)?,
+        table: u32::from(message.header.table),
+        links: Vec::new(),
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(address) => {
+                route.to = IpNetwork::new(ip(address)?, message.header.destination_prefix_length).ok()?;
+            }
+            RouteAttribute::Table(table) => route.table = *table,
+            RouteAttribute::Oif(index) => route.links.push(*index),
+            RouteAttribute::MultiPath(hops) => route.links.extend(hops.iter().map(hop_link)),
+            _ => {}
+        }
+    }
+    (route.table != TABLE_LOCAL).then_some(route)
+}
+
+fn hop_link(hop: &RouteNextHop) -> u32 {
+    hop.interface_index
+}
+
+fn everywhere(family: AddressFamily) -> Option<IpNetwork> {
+    match family {
+        AddressFamily::Inet => IpNetwork::new(Ipv4Addr::UNSPECIFIED.into(), 0).ok(),
+        AddressFamily::Inet6 => IpNetwork::new(Ipv6Addr::UNSPECIFIED.into(), 0).ok(),
+        _ => None,
+    }
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(ip) => Some((*ip).into()),
+        RouteAddress::Inet6(ip) => Some((*ip).into()),
+        _ => None,
+    }
+}

@@ -1,0 +1,103 @@
+//! Compiling, comparing and reading back elements.
+
+use super::*;
+
+fn dnat(host_ip: &str, to_ip: &str, to_port: u16) -> Dnat {
+    Dnat {
+        protocol: Protocol::Udp,
+        host_ip: host_ip.parse().unwrap(),
+        host_port: 5353,
+        to_ip: to_ip.parse().unwrap(),
+        to_port,
+    }
+}
+
+#[test]
+fn published_ports_read_back_as_they_were_written() {
+    for (host, to) in [
+        ("192.0.2.1", "10.1.0.2"),
+        ("0.0.0.0", "10.1.0.2"),
+        ("2001:db8::1", "fd00::2"),
+        ("::", "fd00::2"),
+    ] {
+        let desired = Firewall {
+            dnat: [dnat(host, to, 53)].into(),
+            ..Firewall::default()
+        };
+        let read = published(&compile(&desired).unwrap());
+        let host: IpAddr = host.parse().unwrap();
+        let expected = Published {
+            protocol: 17,
+            host_ip: (!host.is_unspecified()).then_some(host),
+            host_port: 5353,
+            to_ip: to.parse().unwrap(),
+            to_port: 53,
+        };
+        assert_eq!(read, [expected]);
+    }
+}
+
+#[test]
+fn a_port_that_moves_to_another_container_is_removed_and_added() {
+    let before = Firewall {
+        dnat: [dnat("0.0.0.0", "10.1.0.2", 53)].into(),
+        ..Firewall::default()
+    };
+    let after = Firewall {
+        dnat: [dnat("0.0.0.0", "10.1.0.3", 53)].into(),
+        ..Firewall::default()
+    };
+    let (before, after) = (compile(&before).unwrap(), compile(&after).unwrap());
+    let difference = Difference::between(&before, &after);
+    assert_eq!(count(&difference.remove), 2, "the port, and who may ask himself");
+    assert_eq!(count(&difference.add), 2);
+    assert!(Difference::between(&after, &after).is_empty());
+}
+
+#[test]
+fn a_subnet_inside_another_one_is_left_out() {
+    let networks: Vec<Ipv4Network> = ["10.1.2.0/24", "10.1.0.0/16", "10.2.0.0/24", "10.1.255.0/24"]
+        .map(|text| text.parse().unwrap())
+        .into();
+    let keys: Vec<_> = ranges4(&networks)
+        .into_iter()
+        .map(|key| (key.bytes, key.edge))
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            (vec![10, 1, 0, 0], Edge::Begin),
+            (vec![10, 2, 0, 0], Edge::End),
+            (vec![10, 2, 0, 0], Edge::Begin),
+            (vec![10, 2, 1, 0], Edge::End),
+        ]
+    );
+}
+
+#[test]
+fn the_last_subnet_of_all_has_no_end() {
+    let last: Vec<Ipv4Network> = vec!["255.255.255.0/24".parse().unwrap()];
+    assert_eq!(ranges4(&last).len(), 1);
+}
+
+#[test]
+fn a_loopback_port_is_refused_since_it_is_not_nat() {
+    let desired = Firewall {
+        dnat: [dnat("127.0.0.1", "10.1.0.2", 53)].into(),
+        ..Firewall::default()
+    };
+    let error = compile(&desired).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "port `127.0.0.1:5353/udp` cannot be published by NAT: loopback ports are sockets of the data plane"
+    );
+}
+
+#[test]
+fn a_port_of_one_family_cannot_lead_to_the_other() {
+    let desired = Firewall {
+        dnat: [dnat("0.0.0.0", "fd00::2", 53)].into(),
+        ..Firewall::default()
+    };
+    assert!(compile(&desired).is_err());
+}

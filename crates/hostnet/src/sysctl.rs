@@ -1,0 +1,89 @@
+//! Kernel parameters below `/proc/sys`, of the network namespace of the calling thread.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::SysctlError;
+
+/// Sets a parameter unless it has that value.
+pub(crate) fn set(path: &str, value: &str) -> Result<(), SysctlError> {
+    if get(path).as_deref() == Some(value) {
+        return Ok(());
+    }
+    fs::write(file(path), value).map_err(|source| SysctlError {
+        path: path.to_owned(),
+        value: value.to_owned(),
+        source,
+    })
+}
+
+/// Sets a parameter that not every kernel has; one that isn't there is left alone.
+pub(crate) fn set_if_there(path: &str, value: &str) -> Result<(), SysctlError> {
+    match set(path, value) {
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+/// A parameter's value; absent when it isn't there.
+pub(crate) fn get(path: &str) -> Option<String> {
+    fs::read_to_string(file(path))
+        .ok()
+        .map(|text| text.trim().to_owned())
+}
+
+/// Does the kernel speak IPv6, and has nobody turned it off?
+pub(crate) fn has_ipv6() -> bool {
+    get("net/ipv6/conf/all/disable_ipv6").as_deref() == Some("0")
+}
+
+/// Lets the host pass packets on. IPv6 hosts that do so stop listening to router advertisements (`accept_ra` 1 means
+/// *unless forwarding*), so links that listened are told to go on (2): else the host would lose its own default route.
+pub(crate) fn forward() -> Result<(), SysctlError> {
+    set("net/ipv4/ip_forward", "1")?;
+    if !has_ipv6() || get("net/ipv6/conf/all/forwarding").as_deref() == Some("1") {
+        return Ok(());
+    }
+    for entry in fs::read_dir("/proc/sys/net/ipv6/conf")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let listens = format!("net/ipv6/conf/{name}/accept_ra");
+        if !matches!(name.as_str(), "all" | "default" | "lo") && get(&listens).as_deref() == Some("1") {
+            set_if_there(&listens, "2")?;
+        }
+    }
+    set("net/ipv6/conf/all/forwarding", "1")
+}
+
+/// For namespaces of containers and of the resolver: nothing is passed on, whatever was inherited from the host, and
+/// addresses come from us alone, usable at once.
+pub(crate) fn isolate() -> Result<(), SysctlError> {
+    set_if_there("net/ipv4/ip_forward", "0")?;
+    for parameter in ["all/forwarding", "default/forwarding"] {
+        set_if_there(&format!("net/ipv4/conf/{parameter}"), "0")?;
+        set_if_there(&format!("net/ipv6/conf/{parameter}"), "0")?;
+    }
+    for parameter in ["accept_ra", "autoconf", "accept_dad"] {
+        set_if_there(&format!("net/ipv6/conf/default/{parameter}"), "0")?;
+    }
+    Ok(())
+}
+
+/// For a bridge on the host.
+pub(crate) fn static_ipv6(link: &str, ipv6: bool) -> Result<(), SysctlError> {
+    for parameter in ["accept_ra", "autoconf", "accept_dad"] {
+        set_if_there(&format!("net/ipv6/conf/{link}/{parameter}"), "0")?;
+    }
+    set_if_there(
+        &format!("net/ipv6/conf/{link}/disable_ipv6"),
+        if ipv6 { "0" } else { "1" },
+    )
+}
+
+fn file(path: &str) -> std::path::PathBuf {
+    Path::new("/proc/sys").join(path)
+}

@@ -1,0 +1,9 @@
+//! Networks, ports and repair in the real kernel: every test is a host of its own in fresh namespaces.
+
+#![allow(clippy::unwrap_used)]
+
+mod networks;
+mod ports;
+mod repair;
+mod rig;
+mod table;

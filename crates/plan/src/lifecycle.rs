@@ -1,0 +1,576 @@
+//! What happens to each incarnation of each container.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use linkspan_site::{Condition, Container, Restart, Site};
+
+use crate::network::Bridges;
+use crate::template::Template;
+use crate::{
+    ContainerId, Exit, Health, HeldBack, Job, Observation, Plan, Record, Run, Slot, Standing, World,
+};
+
+/// A run that lasted so long wasn't a failure to start, whatever ended it.
+const STEADY_MS: u64 = 10_000;
+/// Wait after the first failure; doubles with each further one.
+const BACKOFF_MS: u64 = 100;
+/// Longest wait between attempts.
+const BACKOFF_MAX_MS: u64 = 60_000;
+/// Failures in a row after which `up` stops waiting.
+const HOPELESS: u32 = 3;
+
+/// Which incarnations serve, and for slots without one, why not.
+#[derive(Debug, Default)]
+pub(crate) struct Serving {
+    /// By slot, those that may get requests.
+    pub(crate) ready: BTreeMap<Slot, Vec<ContainerId>>,
+    /// By slot, those that run and stay, ready or not.
+    pub(crate) running: BTreeMap<Slot, Vec<ContainerId>>,
+    /// Slots in which one will be ready before long.
+    pub(crate) coming: BTreeSet<Slot>,
+    /// Why a slot has none.
+    pub(crate) reasons: BTreeMap<Slot, String>,
+}
+
+/// Gives each incarnation at most one job.
+pub(crate) fn decide(world: &World<'_>, bridges: &Bridges, plan: &mut Plan) -> Serving {
+    let mut serving = Serving::default();
+    let mut slots = BTreeSet::new();
+    for (project, site) in &world.desired.projects {
+        plan.standing.entry(project.clone()).or_default().settled = true;
+        for (name, container) in &site.containers {
+            for index in 1..=container.replicas {
+                let slot = Slot {
+                    project: project.clone(),
+                    container: name.clone(),
+                    index,
+                };
+                decide_slot(world, bridges, plan, &mut serving, site, container, &slot);
+                slots.insert(slot);
+            }
+        }
+    }
+    for (id, seen) in &world.observed.containers {
+        if !slots.contains(&seen.record.slot) {
+            if let Some(standing) = plan.standing.get_mut(&seen.record.slot.project) {
+                standing.settled = false;
+            }
+            retire(world, plan, id, seen);
+        }
+    }
+    let kept = |id: &ContainerId| {
+        world.observed.containers.contains_key(id) || plan.records.iter().any(|record| record.spec.id == *id)
+    };
+    let stale: Vec<ContainerId> = plan
+        .leases
+        .ids
+        .keys()
+        .chain(plan.leases.addresses.values().flat_map(BTreeMap::keys))
+        .filter(|id| !kept(id))
+        .cloned()
+        .collect();
+    for id in stale {
+        plan.leases.release(&id);
+    }
+    serving
+}
+
+fn decide_slot(
+    world: &World<'_>,
+    bridges: &Bridges,
+    plan: &mut Plan,
+    serving: &mut Serving,
+    site: &Site,
+    container: &Container,
+    slot: &Slot,
+) {
+    let incarnations: Vec<(&ContainerId, &Observation)> = world
+        .observed
+        .containers
+        .iter()
+        .filter(|(_, seen)| seen.record.slot == *slot)
+        .collect();
+    let held = world.desired.held_back.get(slot).copied();
+    if let Some(held) = held {
+        hold_back(world, plan, &incarnations, held);
+        let word = if held == HeldBack::Stopped {
+            "stopped"
+        } else {
+            "removed"
+        };
+        serving.reasons.insert(slot.clone(), word.to_owned());
+        return;
+    }
+    standing(plan, slot).desired += 1;
+    let template = match template(world, bridges, site, container, slot) {
+        Ok(template) => template,
+        Err(why) => {
+            plan.fail(&slot.project, slot.display_name(), why.clone());
+            serving.reasons.insert(slot.clone(), why);
+            standing(plan, slot).settled = false;
+            // What runs goes on; it is still the best there is.
+            note_serving(plan, serving, slot, &incarnations);
+            return;
+        }
+    };
+    let hash = template.hash();
+    let current = incarnations
+        .iter()
+        .filter(|(id, seen)| {
+            seen.record.hash == hash && !is_being_removed(seen) && !world.desired.discarded.contains(*id)
+        })
+        .max_by_key(|(_, seen)| (seen.record.created_ms, seen.record.runs))
+        .copied();
+    let olds: Vec<_> = incarnations
+        .iter()
+        .filter(|(id, _)| current.is_none_or(|(kept, _)| kept != *id))
+        .copied()
+        .collect();
+
+    let current_ready = current.is_some_and(|(_, seen)| is_ready(seen));
+    let must_yield = template.is_exclusive();
+    for (id, seen) in &olds {
+        standing(plan, slot).settled = false;
+        if world.desired.discarded.contains(*id) {
+            discard(world, plan, id, seen);
+        } else if current_ready || must_yield || !matches!(seen.run, Run::Running { .. }) {
+            retire(world, plan, id, seen);
+        }
+    }
+    // Their addresses are free only when nothing is left of them.
+    let olds_gone = olds.is_empty();
+    match current {
+        Some((id, seen)) => decide_current(world, plan, serving, site, container, slot, id, seen),
+        None => {
+            standing(plan, slot).settled = false;
+            serving.coming.insert(slot.clone());
+            if (!must_yield || olds_gone) && dependencies_met(world, site, container, slot) {
+                begin(world, plan, slot, container, &template, hash);
+            }
+        }
+    }
+    note_serving(plan, serving, slot, &incarnations);
+}
+
+fn template(
+    world: &World<'_>,
+    bridges: &Bridges,
+    site: &Site,
+    container: &Container,
+    slot: &Slot,
+) -> Result<Template, String> {
+    let Some(image) = world
+        .observed
+        .images
+        .get(world.desired.image_key(&slot.project, &container.image))
+    else {
+        return Err(format!(
+            "image `{}` isn't in the store; load it with `linkspan load -i ARCHIVE`",
+            container.image
+        ));
+    };
+    let mut named = BTreeMap::new();
+    for name in container.networks.keys() {
+        let Some(bridge) = bridges.get(&slot.project).and_then(|all| all.get(name)) else {
+            return Err(format!("network `{name}` could not be had"));
+        };
+        named.insert(name.as_str(), bridge.clone());
+    }
+    let template = Template::new(site, slot, container, image, &named, world.settings);
+    if template.is_without_program() {
+        return Err(format!(
+            "image `{}` names no program; give the container a `command:` or `entrypoint:`",
+            container.image
+        ));
+    }
+    Ok(template)
+}
+
+/// A new incarnation, started in this plan.
+fn begin(
+    world: &World<'_>,
+    plan: &mut Plan,
+    slot: &Slot,
+    container: &Container,
+    template: &Template,
+    hash: String,
+) {
+    let id = plan.leases.new_container(world.settings);
+    let spec = match template.instantiate(id.clone(), &mut plan.leases, world.settings) {
+        Ok(spec) => spec,
+        Err(error) => {
+            plan.leases.release(&id);
+            plan.fail(&slot.project, slot.display_name(), error.to_string());
+            return;
+        }
+    };
+    plan.records.push(Record {
+        slot: slot.clone(),
+        spec,
+        hash,
+        image: container.image.clone(),
+        image_id: template.image_id().to_owned(),
+        created_ms: world.now_ms,
+        restarts: 0,
+        failures: 0,
+        not_before_ms: 0,
+        error: None,
+        exit: None,
+        obeyed_restart: world.desired.restarts.get(slot).copied().unwrap_or(0),
+        runs: 1,
+    });
+    plan.jobs.push(Job::Start { id });
+}
+
+/// The incarnation that is wanted: keep it running, or start it again if its policy says so.
+#[allow(clippy::too_many_arguments, reason = "each is another side of one decision")]
+fn decide_current(
+    world: &World<'_>,
+    plan: &mut Plan,
+    serving: &mut Serving,
+    site: &Site,
+    container: &Container,
+    slot: &Slot,
+    id: &ContainerId,
+    seen: &Observation,
+) {
+    let asked = world.desired.restarts.get(slot).copied().unwrap_or(0);
+    let restart_asked = seen.record.obeyed_restart < asked;
+    if seen.busy.is_some() {
+        standing(plan, slot).settled = false;
+        serving.coming.insert(slot.clone());
+        return;
+    }
+    if let Run::Running { health, .. } = seen.run {
+        if restart_asked {
+            standing(plan, slot).settled = false;
+            serving.coming.insert(slot.clone());
+            let stop = Job::Stop {
+                id: id.clone(),
+                drain: true,
+            };
+            give(world, plan, seen, stop);
+        } else if is_ready(seen) {
+            standing(plan, slot).ready += 1;
+            mend_links(world, plan, id, seen);
+        } else {
+            standing(plan, slot).settled = false;
+            if health == Some(Health::Unhealthy) {
+                serving.reasons.insert(slot.clone(), "unhealthy".to_owned());
+                plan.fail(
+                    &slot.project,
+                    slot.display_name(),
+                    "its health check fails".to_owned(),
+                );
+            } else {
+                serving.coming.insert(slot.clone());
+            }
+            mend_links(world, plan, id, seen);
+        }
+        return;
+    }
+    match next_start(world, container.restart, seen, restart_asked) {
+        Next::Done(exit) => {
+            // A run that ended well and isn't to be repeated is what was wanted.
+            if exit.and_then(|exit| exit.code) == Some(0) {
+                standing(plan, slot).ready += 1;
+            } else {
+                standing(plan, slot).settled = false;
+                plan.fail(&slot.project, slot.display_name(), how_it_ended(exit));
+            }
+            serving.reasons.insert(slot.clone(), how_it_ended(exit));
+        }
+        Next::At(at_ms) => {
+            standing(plan, slot).settled = false;
+            if seen.record.failures >= HOPELESS || seen.record.error.is_some() {
+                let why = seen
+                    .record
+                    .error
+                    .clone()
+                    .unwrap_or_else(|| how_it_ended(seen.record.exit));
+                plan.fail(&slot.project, slot.display_name(), why);
+            }
+            let hold_ms = u64::try_from(world.settings.hold.as_millis()).unwrap_or(u64::MAX);
+            if at_ms <= world.now_ms.saturating_add(hold_ms) {
+                serving.coming.insert(slot.clone());
+            } else {
+                let wait = at_ms.saturating_sub(world.now_ms) / 1_000;
+                let ended = how_it_ended(seen.record.exit);
+                serving
+                    .reasons
+                    .insert(slot.clone(), format!("{ended}; next start in {wait} s"));
+            }
+            if at_ms > world.now_ms {
+                plan.wake_at(at_ms);
+            } else if dependencies_met(world, site, container, slot) {
+                let mut record = seen.record.clone();
+                record.obeyed_restart = asked;
+                record.runs += 1;
+                record.error = None;
+                record.restarts = if restart_asked {
+                    0
+                } else {
+                    record.restarts.saturating_add(1)
+                };
+                record.spec.restart = container.restart;
+                record.exit = None;
+                plan.records.push(record);
+                plan.jobs.push(Job::Start { id: id.clone() });
+            }
+        }
+    }
+}
+
+enum Next {
+    Done(Option<Exit>),
+    At(u64),
+}
+
+/// When does an incarnation that doesn't run start again?
+fn next_start(world: &World<'_>, policy: Restart, seen: &Observation, restart_asked: bool) -> Next {
+    let record = &seen.record;
+    let failed_to_start = record.error.is_some();
+    let never_ended = record.exit.is_none();
+    if restart_asked
+        || (never_ended && !failed_to_start && matches!(seen.run, Run::Absent) && may_resume(policy, record))
+    {
+        return Next::At(world.now_ms);
+    }
+    let again = match policy {
+        Restart::Always | Restart::UnlessStopped => true,
+        Restart::No => failed_to_start,
+        Restart::OnFailure { max } => {
+            let failed = failed_to_start || record.exit.and_then(|exit| exit.code) != Some(0);
+            failed && max.is_none_or(|max| record.restarts < max)
+        }
+    };
+    if again {
+        Next::At(record.not_before_ms.max(world.now_ms))
+    } else {
+        Next::Done(record.exit)
+    }
+}
+
+/// After a reboot: what ran comes back, but for what was to run once and had begun.
+fn may_resume(policy: Restart, record: &Record) -> bool {
+    !matches!(policy, Restart::No) || record.runs <= 1
+}
+
+fn hold_back(
+    world: &World<'_>,
+    plan: &mut Plan,
+    incarnations: &[(&ContainerId, &Observation)],
+    held: HeldBack,
+) {
+    let newest = incarnations
+        .iter()
+        .max_by_key(|(_, seen)| seen.record.created_ms)
+        .map(|(id, _)| *id);
+    for (id, seen) in incarnations {
+        let is_kept = held == HeldBack::Stopped && newest == Some(*id);
+        if !is_kept || matches!(seen.run, Run::Running { .. }) {
+            retire(world, plan, id, seen);
+        }
+    }
+}
+
+/// An incarnation that isn't wanted any more: drained, stopped, removed, one after the other.
+fn retire(world: &World<'_>, plan: &mut Plan, id: &ContainerId, seen: &Observation) {
+    give(
+        world,
+        plan,
+        seen,
+        match seen.run {
+            Run::Running { .. } => Job::Stop {
+                id: id.clone(),
+                drain: true,
+            },
+            Run::Absent | Run::Exited => Job::Remove { id: id.clone() },
+        },
+    );
+}
+
+/// Thrown away: nobody waits for what is under way.
+fn discard(world: &World<'_>, plan: &mut Plan, id: &ContainerId, seen: &Observation) {
+    give(world, plan, seen, Job::Remove { id: id.clone() });
+}
+
+/// Gives an incarnation a job, unless one is under way or has just failed.
+fn give(world: &World<'_>, plan: &mut Plan, seen: &Observation, job: Job) {
+    if seen.busy.is_some() {
+        return;
+    }
+    if seen.rests_until_ms > world.now_ms {
+        plan.wake_at(seen.rests_until_ms);
+        return;
+    }
+    plan.jobs.push(job);
+}
+
+fn mend_links(world: &World<'_>, plan: &mut Plan, id: &ContainerId, seen: &Observation) {
+    let broken = |bridge: &str| !world.observed.bridges.contains(bridge);
+    let lost = seen
+        .record
+        .spec
+        .attachments
+        .iter()
+        .any(|link| !world.observed.links.contains(&link.host_link) || broken(&link.bridge));
+    if lost {
+        give(world, plan, seen, Job::Attach { id: id.clone() });
+    }
+}
+
+fn note_serving(
+    plan: &Plan,
+    serving: &mut Serving,
+    slot: &Slot,
+    incarnations: &[(&ContainerId, &Observation)],
+) {
+    for (id, seen) in incarnations {
+        if is_leaving(plan, seen) || !matches!(seen.run, Run::Running { .. }) {
+            continue;
+        }
+        serving
+            .running
+            .entry(slot.clone())
+            .or_default()
+            .push((*id).clone());
+        if is_ready(seen) {
+            serving.ready.entry(slot.clone()).or_default().push((*id).clone());
+        }
+    }
+}
+
+/// It is being stopped or removed, or will be by this plan.
+pub(crate) fn is_leaving(plan: &Plan, seen: &Observation) -> bool {
+    let leaves = |job: &Job| matches!(job, Job::Stop { .. } | Job::Remove { .. });
+    seen.busy.as_ref().is_some_and(leaves) || plan.job(&seen.record.spec.id).is_some_and(leaves)
+}
+
+/// Then it is too late to keep it. One that is only being stopped can be started again.
+fn is_being_removed(seen: &Observation) -> bool {
+    matches!(seen.busy, Some(Job::Remove { .. }))
+}
+
+fn is_ready(seen: &Observation) -> bool {
+    matches!(seen.run, Run::Running { ready: true, .. })
+}
+
+fn dependencies_met(world: &World<'_>, site: &Site, container: &Container, slot: &Slot) -> bool {
+    container.depends_on.iter().all(|(name, condition)| {
+        let replicas = site.containers.get(name).map_or(0, |other| other.replicas);
+        (1..=replicas).all(|index| {
+            let other = Slot {
+                project: slot.project.clone(),
+                container: name.clone(),
+                index,
+            };
+            world.desired.held_back.contains_key(&other) || dependency_met(world, &other, *condition)
+        })
+    })
+}
+
+fn dependency_met(world: &World<'_>, slot: &Slot, condition: Condition) -> bool {
+    world
+        .observed
+        .containers
+        .values()
+        .filter(|seen| seen.record.slot == *slot)
+        .any(|seen| match condition {
+            Condition::Started => matches!(seen.run, Run::Running { .. }) || seen.record.exit.is_some(),
+            Condition::Healthy => {
+                matches!(
+                    seen.run,
+                    Run::Running {
+                        health: Some(Health::Healthy),
+                        ..
+                    }
+                ) || (seen.record.spec.healthcheck.is_none() && is_ready(seen))
+            }
+            Condition::CompletedSuccessfully => {
+                seen.run == Run::Exited && seen.record.exit.and_then(|exit| exit.code) == Some(0)
+            }
+        })
+}
+
+fn standing<'a>(plan: &'a mut Plan, slot: &Slot) -> &'a mut Standing {
+    plan.standing.entry(slot.project.clone()).or_default()
+}
+
+/// How a run ended, for people.
+fn how_it_ended(exit: Option<Exit>) -> String {
+    match exit {
+        Some(Exit { oom: true, .. }) => "killed for using more memory than its limit".to_owned(),
+        Some(Exit { code: Some(code), .. }) => format!("exited with status {code}"),
+        Some(Exit { code: None, .. }) => "ended with unknown status".to_owned(),
+        None => "not running".to_owned(),
+    }
+}
+
+impl Record {
+    /// What is noted down when a run ends that began at `since_ms`.
+    #[must_use]
+    pub fn after_exit(mut self, exit: Exit, since_ms: u64) -> Self {
+        let steady = exit.at_ms.saturating_sub(since_ms) >= STEADY_MS;
+        self.failures = if steady {
+            0
+        } else {
+            self.failures.saturating_add(1)
+        };
+        // The first death is answered at once; only a container that keeps dying has to wait.
+        self.not_before_ms = exit.at_ms
+            + if self.failures <= 1 {
+                0
+            } else {
+                backoff(self.failures - 1)
+            };
+        self.exit = Some(exit);
+        self.error = None;
+        self
+    }
+
+    /// What is noted down when a start fails.
+    #[must_use]
+    pub fn after_failed_start(mut self, error: String, now_ms: u64) -> Self {
+        self.failures = self.failures.saturating_add(1);
+        self.not_before_ms = now_ms + backoff(self.failures.max(4));
+        self.error = Some(error);
+        self
+    }
+}
+
+fn backoff(failures: u32) -> u64 {
+    BACKOFF_MS
+        .saturating_mul(1 << failures.saturating_sub(1).min(20))
+        .min(BACKOFF_MAX_MS)
+}
+
+/// Names of containers that a person may mean by `word`: id, id prefix, display name, `project/container` or the
+/// container's name in its file.
+pub fn named<'a>(containers: &'a BTreeMap<ContainerId, Observation>, word: &str) -> Vec<&'a ContainerId> {
+    let exact = |test: &dyn Fn(&Observation) -> bool| -> Vec<&'a ContainerId> {
+        containers
+            .iter()
+            .filter(|(_, seen)| test(seen))
+            .map(|(id, _)| id)
+            .collect()
+    };
+    let by_name = exact(&|seen| seen.record.spec.name == word || seen.record.spec.id.as_str() == word);
+    if !by_name.is_empty() {
+        return by_name;
+    }
+    let by_service = exact(&|seen| {
+        let slot = &seen.record.slot;
+        slot.service() == word
+            || format!("{}-{}", slot.project, slot.container) == word
+            || slot.container.as_str() == word
+    });
+    if !by_service.is_empty() {
+        return by_service;
+    }
+    if word.len() >= 3 {
+        exact(&|seen| seen.record.spec.id.as_str().starts_with(word))
+    } else {
+        Vec::new()
+    }
+}

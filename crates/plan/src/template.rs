@@ -1,0 +1,389 @@
+//! From a container as declared and its image to everything that makes it, but for id and addresses.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use linkspan_site::{
+    CAPABILITIES, Container, ContainerName, ExtraHost, MountSource, ProjectName, Site, signal_number,
+};
+use serde::Serialize;
+
+use crate::lease::LeaseError;
+use crate::{
+    Attachment, ContainerId, ContainerSpec, Image, LINK_PREFIX, Leases, MountKind, MountSpec,
+    RESOLVER_ADDRESS, Resources, Settings, Slot,
+};
+
+/// Docker's default capabilities, so that images that people have work.
+const DEFAULT_CAPABILITIES: [&str; 14] = [
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "NET_RAW",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
+
+/// What images of most systems rely on when nobody sets it.
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Ends a program that is asked to (signal(7)).
+const SIGTERM: i32 = 15;
+/// Tasks of a container that sets no limit of its own: plenty for a web program, too few for a fork bomb.
+const DEFAULT_PIDS: u64 = 4_096;
+
+/// A declared container joined with its image. Equal templates make containers that need not be replaced.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Template {
+    /// Without id, ids, addresses and attachments.
+    spec: ContainerSpec,
+    image_id: String,
+    links: Vec<Link>,
+}
+
+/// A wish to be on a network.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Link {
+    bridge: String,
+    fixed4: Option<Ipv4Addr>,
+    fixed6: Option<Ipv6Addr>,
+}
+
+impl Template {
+    /// Joins what the site says with what the image says, as Docker does.
+    pub(crate) fn new(
+        site: &Site,
+        slot: &Slot,
+        container: &Container,
+        image: &Image,
+        bridges: &BTreeMap<&str, String>,
+        settings: &Settings,
+    ) -> Self {
+        let links = container
+            .networks
+            .iter()
+            .filter_map(|(name, wish)| {
+                bridges.get(name.as_str()).map(|bridge| Link {
+                    bridge: bridge.clone(),
+                    fixed4: wish.ipv4_address,
+                    fixed6: wish.ipv6_address,
+                })
+            })
+            .collect();
+        Self {
+            spec: spec(site, slot, container, image, settings),
+            image_id: image.id.clone(),
+            links,
+        }
+    }
+
+    /// Names the template: another hash means another incarnation. The restart policy is left out, it may change live.
+    pub(crate) fn hash(&self) -> String {
+        let mut named = self.clone();
+        named.spec.restart = linkspan_site::Restart::No;
+        let text = serde_json::to_vec(&named).unwrap_or_default();
+        // FNV-1a in two lanes: stable between releases, which std's hasher doesn't promise. Nobody attacks it.
+        let lane = |basis: u64| {
+            text.iter().fold(basis, |hash, byte| {
+                (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+            })
+        };
+        format!(
+            "{:016x}{:016x}",
+            lane(0xcbf2_9ce4_8422_2325),
+            lane(0x6c62_272e_07bb_0142)
+        )
+    }
+
+    /// Neither site nor image says what to run.
+    pub(crate) fn is_without_program(&self) -> bool {
+        self.spec.args.is_empty()
+    }
+
+    /// Two of it at once would fight over data or over an address.
+    pub(crate) fn is_exclusive(&self) -> bool {
+        let data = self
+            .spec
+            .mounts
+            .iter()
+            .any(|mount| !mount.read_only && !matches!(mount.source, MountKind::Tmpfs { .. }));
+        data || self
+            .links
+            .iter()
+            .any(|link| link.fixed4.is_some() || link.fixed6.is_some())
+    }
+
+    /// Digest of the image's configuration.
+    pub(crate) fn image_id(&self) -> &str {
+        &self.image_id
+    }
+
+    /// A new incarnation with addresses and ids of its own.
+    pub(crate) fn instantiate(
+        &self,
+        id: ContainerId,
+        leases: &mut Leases,
+        settings: &Settings,
+    ) -> Result<ContainerSpec, LeaseError> {
+        let mut spec = self.spec.clone();
+        if spec.ids.is_some() {
+            spec.ids = Some(leases.new_ids(&id, settings)?);
+        }
+        for (index, link) in self.links.iter().enumerate() {
+            let address = leases.new_address(&link.bridge, &id, link.fixed4, link.fixed6)?;
+            let Some(network) = leases.networks.get(&link.bridge) else {
+                continue;
+            };
+            // The default route goes by the first network that has a way out.
+            let first_way_out =
+                !network.internal && spec.attachments.iter().all(|other| other.gateway4.is_none());
+            let attachment = Attachment {
+                network: network.id.clone(),
+                bridge: link.bridge.clone(),
+                host_link: format!("{LINK_PREFIX}v{}{index}", id.short()),
+                link: format!("eth{index}"),
+                mac: mac(address.v4),
+                v4: with_prefix4(address.v4, network.v4.prefix()),
+                v6: address
+                    .v6
+                    .zip(network.v6)
+                    .map(|(ip, subnet)| with_prefix6(ip, subnet.prefix())),
+                gateway4: first_way_out.then_some(network.gateway),
+                gateway6: network.v6.filter(|_| first_way_out).map(gateway6),
+                mtu: network.mtu,
+                resolver: index == 0,
+            };
+            spec.addresses.push(IpAddr::V4(address.v4));
+            spec.addresses.extend(address.v6.map(IpAddr::V6));
+            spec.attachments.push(attachment);
+        }
+        let gateway = spec
+            .attachments
+            .first()
+            .and_then(|first| leases.networks.get(&first.bridge))
+            .map(|n| n.gateway);
+        for (ip, _) in &mut spec.hosts {
+            if ip.is_unspecified()
+                && let Some(gateway) = gateway
+            {
+                *ip = IpAddr::V4(gateway);
+            }
+        }
+        spec.id = id;
+        Ok(spec)
+    }
+}
+
+fn spec(
+    site: &Site,
+    slot: &Slot,
+    container: &Container,
+    image: &Image,
+    settings: &Settings,
+) -> ContainerSpec {
+    ContainerSpec {
+        id: ContainerId(String::new()),
+        name: slot.display_name(),
+        hostname: container
+            .hostname
+            .clone()
+            .unwrap_or_else(|| slot.container.to_string()),
+        layers: image.layers.clone(),
+        args: args(container, image),
+        env: environment(container, image),
+        cwd: container
+            .working_dir
+            .clone()
+            .or_else(|| Some(image.working_dir.clone()).filter(|dir| !dir.is_empty()))
+            .unwrap_or_else(|| "/".to_owned()),
+        user: container.user.clone().unwrap_or_else(|| image.user.clone()),
+        terminal: false,
+        ids: (!container.host_users).then_some(crate::IdRange { first: 0, count: 0 }),
+        mounts: mounts(&site.name, &slot.container, container, image),
+        read_only: container.read_only,
+        hosts: container
+            .extra_hosts
+            .iter()
+            .map(|(name, address)| match address {
+                ExtraHost::Address(ip) => (*ip, name.clone()),
+                // Stands for the gateway until the addresses are known.
+                ExtraHost::HostGateway => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), name.clone()),
+            })
+            .collect(),
+        addresses: Vec::new(),
+        nameservers: vec![IpAddr::V4(RESOLVER_ADDRESS)],
+        capabilities: capabilities(container),
+        privileged: container.privileged,
+        no_new_privileges: container.security.no_new_privileges && !container.privileged,
+        seccomp: if container.privileged {
+            linkspan_site::Seccomp::Unconfined
+        } else {
+            container.security.seccomp.clone()
+        },
+        devices: container.devices.clone(),
+        resources: Resources {
+            memory: container.memory_limit,
+            cpu_millis: container.cpu_millis,
+            pids: Some(container.pids_limit.unwrap_or(DEFAULT_PIDS)),
+        },
+        ulimits: container.ulimits.clone(),
+        sysctls: sysctls(container),
+        init: container.init,
+        stop_signal: container
+            .stop_signal
+            .as_deref()
+            .or(image.stop_signal.as_deref())
+            // The site refuses a wrong name; an image with one is stopped as if it named none.
+            .and_then(signal_number)
+            .unwrap_or(SIGTERM),
+        stop_grace: container.stop_grace,
+        healthcheck: container
+            .healthcheck
+            .clone()
+            .or_else(|| image.healthcheck.clone())
+            .filter(|check| !check.test.is_empty()),
+        restart: container.restart,
+        log: settings.log.clone(),
+        attachments: Vec::new(),
+    }
+}
+
+/// Docker's rule: an entrypoint of the site's own drops the image's command as well.
+fn args(container: &Container, image: &Image) -> Vec<String> {
+    let (entrypoint, inherited) = match &container.entrypoint {
+        Some(own) => (own.clone(), Vec::new()),
+        None => (image.entrypoint.clone(), image.command.clone()),
+    };
+    let command = container.command.clone().unwrap_or(inherited);
+    entrypoint.into_iter().chain(command).collect()
+}
+
+fn environment(container: &Container, image: &Image) -> Vec<String> {
+    let mut merged: Vec<String> = Vec::new();
+    let key = |line: &str| line.split('=').next().unwrap_or_default().to_owned();
+    let inherited = image
+        .env
+        .iter()
+        .filter(|line| !container.environment.contains_key(&key(line)))
+        .cloned();
+    merged.extend(inherited);
+    merged.extend(
+        container
+            .environment
+            .iter()
+            .map(|(name, value)| format!("{name}={value}")),
+    );
+    if !merged.iter().any(|line| line.starts_with("PATH=")) {
+        merged.insert(0, DEFAULT_PATH.to_owned());
+    }
+    merged
+}
+
+fn mounts(
+    project: &ProjectName,
+    name: &ContainerName,
+    container: &Container,
+    image: &Image,
+) -> Vec<MountSpec> {
+    let mut mounts: Vec<MountSpec> = container
+        .mounts
+        .iter()
+        .map(|mount| MountSpec {
+            source: match &mount.source {
+                MountSource::Volume(volume) => MountKind::Volume {
+                    name: format!("{project}_{volume}"),
+                },
+                MountSource::Bind { path, create } => MountKind::Bind {
+                    path: path.clone(),
+                    create: *create,
+                },
+                MountSource::Tmpfs { size, mode } => MountKind::Tmpfs {
+                    size: *size,
+                    mode: *mode,
+                },
+            },
+            target: mount.target.clone(),
+            read_only: mount.read_only,
+        })
+        .collect();
+    // What an image declares as data is kept in a volume with a name that a person can guess, not in an orphan.
+    for target in &image.volumes {
+        if !mounts
+            .iter()
+            .any(|mount| mount.target.trim_end_matches('/') == target.trim_end_matches('/'))
+        {
+            let path = target.trim_matches('/').replace('/', "-");
+            mounts.push(MountSpec {
+                source: MountKind::Volume {
+                    name: format!("{project}_{name}-{path}"),
+                },
+                target: target.clone(),
+                read_only: false,
+            });
+        }
+    }
+    mounts.sort_by_key(|mount| mount.target.matches('/').count());
+    mounts
+}
+
+fn capabilities(container: &Container) -> BTreeSet<String> {
+    let all = || CAPABILITIES.iter().map(|name| (*name).to_owned());
+    if container.privileged || container.cap_add.iter().any(|name| name == "ALL") {
+        return all().filter(|name| !container.cap_drop.contains(name)).collect();
+    }
+    let mut held: BTreeSet<String> = if container.cap_drop.iter().any(|name| name == "ALL") {
+        BTreeSet::new()
+    } else {
+        DEFAULT_CAPABILITIES
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect()
+    };
+    held.retain(|name| !container.cap_drop.contains(name));
+    held.extend(container.cap_add.iter().cloned());
+    held
+}
+
+/// Programs that drop root before they bind, and `ping` without privilege, work as people expect. Groups beyond 65,535
+/// are not mapped into a container, and the kernel refuses a range that ends there.
+fn sysctls(container: &Container) -> BTreeMap<String, String> {
+    let mut sysctls = container.sysctls.clone();
+    sysctls
+        .entry("net.ipv4.ip_unprivileged_port_start".to_owned())
+        .or_insert_with(|| "0".to_owned());
+    sysctls
+        .entry("net.ipv4.ping_group_range".to_owned())
+        .or_insert_with(|| "0 65535".to_owned());
+    sysctls
+}
+
+/// A locally administered address that says which IPv4 address it belongs to.
+fn mac(ip: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = ip.octets();
+    [0x02, 0x6c, a, b, c, d]
+}
+
+fn with_prefix4(ip: Ipv4Addr, prefix: u8) -> ipnetwork::Ipv4Network {
+    ipnetwork::Ipv4Network::new_checked(ip, prefix).unwrap_or_else(|| ip.into())
+}
+
+fn with_prefix6(ip: Ipv6Addr, prefix: u8) -> ipnetwork::Ipv6Network {
+    ipnetwork::Ipv6Network::new_checked(ip, prefix).unwrap_or_else(|| ip.into())
+}
+
+/// The bridge's address in an IPv6 subnet.
+pub(crate) fn gateway6(subnet: ipnetwork::Ipv6Network) -> Ipv6Addr {
+    Ipv6Addr::from(u128::from(subnet.network()) | 1)
+}
+
+/// The resolver leg's address in an IPv6 subnet.
+pub(crate) fn resolver6(subnet: ipnetwork::Ipv6Network) -> Ipv6Addr {
+    Ipv6Addr::from(u128::from(subnet.network()) | 2)
+}

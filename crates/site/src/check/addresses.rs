@@ -1,0 +1,158 @@
+//! Subnets of the file don't overlap, and fixed addresses lie in them.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use super::Draft;
+use crate::container::NetworkMarks;
+use crate::networks::{Draft as NetworkDraft, usable};
+use crate::problem::Report;
+use crate::{Attachment, ContainerName, NetworkName, Span};
+
+pub(super) fn check(draft: &Draft, report: &mut Report) {
+    overlaps(draft, report);
+    let mut taken: HashMap<(&NetworkName, IpAddr), (&ContainerName, Span)> = HashMap::new();
+    for (container, parts) in &draft.containers {
+        for (name, attachment) in &parts.container.networks {
+            let marks = parts.marks.networks.get(name).copied().unwrap_or_default();
+            if let Some(network) = draft.networks.get(name) {
+                fits(name, network, attachment, &marks, report);
+            }
+            let v4 = attachment
+                .ipv4_address
+                .map(|address| (IpAddr::from(address), marks.ipv4));
+            let v6 = attachment
+                .ipv6_address
+                .map(|address| (IpAddr::from(address), marks.ipv6));
+            for (address, span) in v4.into_iter().chain(v6) {
+                if parts.container.replicas > 1 {
+                    let replicas = parts.container.replicas;
+                    report.at(
+                        span,
+                        format!("{replicas} replicas of `{container}` can't share the address `{address}`"),
+                    );
+                }
+                if let Some((other, earlier)) = taken.insert((name, address), (container, span)) {
+                    report
+                        .at(
+                            span,
+                            format!("address `{address}` is also the address of container `{other}`"),
+                        )
+                        .related(earlier, "written here");
+                }
+            }
+        }
+    }
+}
+
+fn fits(
+    name: &NetworkName,
+    network: &NetworkDraft,
+    attachment: &Attachment,
+    marks: &NetworkMarks,
+    report: &mut Report,
+) {
+    let parts = &network.network;
+    if let Some(address) = attachment.ipv4_address {
+        match parts.subnet {
+            None => {
+                report
+                    .at(
+                        marks.ipv4,
+                        format!("a fixed address needs a subnet, and network `{name}` has none"),
+                    )
+                    .hint(format!(
+                        "write `networks: {{ {name}: {{ subnet: 10.20.0.0/24 }} }}` at the top level"
+                    ));
+            }
+            Some(subnet) if !usable(subnet, address) => {
+                report
+                    .at(
+                        marks.ipv4,
+                        format!("`{address}` is no usable address of network `{name}`"),
+                    )
+                    .related(network.subnet, "its subnet");
+            }
+            Some(subnet) => {
+                let gateway = parts
+                    .gateway
+                    .unwrap_or_else(|| u32::from(subnet.network()).saturating_add(1).into());
+                if address == gateway {
+                    report.at(
+                        marks.ipv4,
+                        format!("`{address}` is the bridge's address on network `{name}`"),
+                    );
+                }
+            }
+        }
+    }
+    if let Some(address) = attachment.ipv6_address {
+        match parts.subnet6 {
+            None => {
+                report
+                    .at(marks.ipv6, format!("a fixed address needs a subnet, and network `{name}` has none for IPv6"))
+                    .hint(format!("write `networks: {{ {name}: {{ subnet: [10.20.0.0/24, fd00:20::/64] }} }}` at the top level"));
+            }
+            Some(subnet) if !subnet.contains(address) || address == subnet.network() => {
+                report
+                    .at(
+                        marks.ipv6,
+                        format!("`{address}` is no usable address of network `{name}`"),
+                    )
+                    .related(network.subnet6, "its subnet");
+            }
+            Some(subnet) => {
+                if u128::from(address) == u128::from(subnet.network()) + 1 {
+                    report.at(
+                        marks.ipv6,
+                        format!("`{address}` is the bridge's address on network `{name}`"),
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Sorted by their first address, a subnet can only overlap the one that reaches farthest before it.
+fn overlaps(draft: &Draft, report: &mut Report) {
+    let mut v4 = Vec::new();
+    let mut v6 = Vec::new();
+    for (name, network) in &draft.networks {
+        if let Some(subnet) = network.network.subnet {
+            let (first, last) = (u32::from(subnet.network()), u32::from(subnet.broadcast()));
+            v4.push((
+                u128::from(first),
+                u128::from(last),
+                name,
+                network.subnet,
+                subnet.to_string(),
+            ));
+        }
+        if let Some(subnet) = network.network.subnet6 {
+            let (first, last) = (u128::from(subnet.network()), u128::from(subnet.broadcast()));
+            v6.push((first, last, name, network.subnet6, subnet.to_string()));
+        }
+    }
+    for mut family in [v4, v6] {
+        family.sort();
+        let mut farthest: Option<&(u128, u128, &NetworkName, Span, String)> = None;
+        for subnet in &family {
+            if let Some(other) = farthest
+                && subnet.0 <= other.1
+            {
+                report
+                    .at(
+                        subnet.3,
+                        format!(
+                            "subnet `{}` overlaps `{}` of network `{}`",
+                            subnet.4, other.4, other.2
+                        ),
+                    )
+                    .related(other.3, "the other subnet");
+            }
+            if farthest.is_none_or(|other| subnet.1 > other.1) {
+                farthest = Some(subnet);
+            }
+        }
+    }
+}

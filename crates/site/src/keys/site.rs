@@ -1,0 +1,158 @@
+//! Keys of the file itself, of routes, networks and volumes.
+
+use super::{Table, key, later};
+use crate::schema::form;
+
+pub(crate) static SITE: Table = Table {
+    what: "a site",
+    keys: &[
+        key(
+            "name",
+            "Name of the project, unique on the host. Default: the name of the file's folder.",
+            form::name,
+        ),
+        key(
+            "routes",
+            "Hostnames (with a path, if you like) and where their requests go.",
+            form::routes,
+        ),
+        key(
+            "containers",
+            "The containers of the site, by name.",
+            form::containers,
+        ),
+        key(
+            "networks",
+            "Networks that containers join. Without any, all share `default`.",
+            form::networks,
+        ),
+        key("volumes", "Named volumes that containers mount.", form::volumes),
+        key("version", "Ignored, as in Compose.", form::text),
+    ],
+    later: &[
+        later("secrets"),
+        later("configs"),
+        later("include"),
+        later("models"),
+        later("settings"),
+    ],
+    extensions: true,
+};
+
+pub(crate) static ROUTE: Table = Table {
+    what: "a route",
+    keys: &[
+        key(
+            "to",
+            "`container:port` or an `http(s)://` URL, or a list of them.",
+            form::targets,
+        ),
+        key(
+            "redirect",
+            "An absolute URL to send the client to. Path and query are kept if it has none.",
+            form::url,
+        ),
+        key(
+            "status",
+            "Status of the redirect: 301, 302, 307 or 308 (the default).",
+            form::redirect_status,
+        ),
+        key(
+            "allow",
+            "Client addresses or networks that may enter. Without it, everybody.",
+            form::addresses,
+        ),
+    ],
+    later: &[
+        later("basic_auth"),
+        later("headers"),
+        later("rate_limit"),
+        later("strip_prefix"),
+        later("rewrite"),
+        later("balance"),
+        later("sticky"),
+        later("timeout"),
+        later("cache"),
+        later("compress"),
+        later("tls"),
+        later("idle"),
+        later("deny"),
+        later("cors"),
+    ],
+    extensions: false,
+};
+
+pub(crate) static NETWORK: Table = Table {
+    what: "a network",
+    keys: &[
+        key(
+            "internal",
+            "No way out of this network, DNS included.",
+            form::flag,
+        ),
+        key(
+            "subnet",
+            "IPv4 subnet, or a list of one IPv4 and one IPv6 (/64) subnet. Default: a free one is chosen.",
+            form::subnets,
+        ),
+        key(
+            "gateway",
+            "Address of the bridge; the first of the subnet by default.",
+            form::text,
+        ),
+        key("ipv6", "`false` turns IPv6 off.", form::flag),
+        key("enable_ipv6", "Compose's name for `ipv6`.", form::flag),
+        key(
+            "ipam",
+            "Compose's long form of `subnet` and `gateway`.",
+            form::ipam,
+        ),
+        key("driver", "Only `bridge`.", form::bridge),
+        key("labels", "Free text for people and tools.", form::labels),
+    ],
+    later: &[
+        later("external"),
+        later("name"),
+        later("attachable"),
+        later("driver_opts"),
+        later("enable_ipv4"),
+    ],
+    extensions: true,
+};
+
+pub(crate) static IPAM: Table = Table {
+    what: "`ipam`",
+    keys: &[
+        key("driver", "Only `default`.", form::default_driver),
+        key("config", "One entry per address family.", form::ipam_configs),
+    ],
+    later: &[later("options")],
+    extensions: true,
+};
+
+pub(crate) static IPAM_CONFIG: Table = Table {
+    what: "an entry of `ipam.config`",
+    keys: &[
+        key("subnet", "IPv4 or IPv6 subnet.", form::text),
+        key("gateway", "Address of the bridge.", form::text),
+    ],
+    later: &[later("ip_range"), later("aux_addresses")],
+    extensions: true,
+};
+
+pub(crate) static VOLUME: Table = Table {
+    what: "a volume",
+    keys: &[
+        key("driver", "Only `local`.", form::local_driver),
+        key("labels", "Free text for people and tools.", form::labels),
+    ],
+    later: &[
+        later("external"),
+        later("name"),
+        (
+            "driver_opts",
+            "for a folder of the host, mount it: `/folder:/target`",
+        ),
+    ],
+    extensions: true,
+};

@@ -1,0 +1,174 @@
+//! One job → the calls that do it. No choice is made here.
+
+use std::time::Duration;
+
+use linkspan_containers::{Containers, SignalError};
+use linkspan_hostnet::HostNet;
+use linkspan_plan::{ContainerId, ContainerSpec, Job};
+use linkspan_telemetry::chain;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// After SIGKILL the kernel needs a moment; what takes longer hangs in the kernel and is reported.
+const AFTER_KILL: Duration = Duration::from_secs(10);
+const SIGKILL: i32 = 9;
+
+/// What a job works with.
+#[derive(Debug, Clone)]
+pub(crate) struct Hands {
+    pub(crate) hostnet: HostNet,
+    pub(crate) containers: Containers,
+}
+
+/// A job and everything it needs to know.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) job: Job,
+    pub(crate) spec: ContainerSpec,
+    /// Turns true when the proxy has nothing under way to it.
+    pub(crate) drained: Option<watch::Receiver<bool>>,
+    /// Longest wait for that.
+    pub(crate) drain: Duration,
+    /// Turns true when its pid 1 has ended.
+    pub(crate) ended: watch::Receiver<bool>,
+}
+
+/// How a job ended.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) id: ContainerId,
+    pub(crate) job: Job,
+    pub(crate) outcome: Result<Outcome, String>,
+}
+
+/// What a job achieved.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Started { pid: u32 },
+    Attached,
+    Stopped,
+    Removed,
+}
+
+impl Hands {
+    /// Does a job.
+    pub(crate) async fn perform(self, task: Task) -> Done {
+        let id = task.spec.id.clone();
+        let job = task.job.clone();
+        let outcome = match &task.job {
+            Job::Start { .. } => self.start(&task.spec).await,
+            Job::Attach { .. } => self.attach(&task.spec).await.map(|()| Outcome::Attached),
+            Job::Stop { .. } => self.stop(task).await,
+            Job::Remove { .. } => self.remove(&task.spec).await,
+        };
+        Done { id, job, outcome }
+    }
+
+    async fn start(&self, spec: &ContainerSpec) -> Result<Outcome, String> {
+        let sandbox = self
+            .hostnet
+            .create_sandbox(spec.id.as_str(), spec.ids)
+            .await
+            .map_err(|error| chain(&error))?;
+        let sandbox = linkspan_containers::Sandbox {
+            user: sandbox.user,
+            net: sandbox.net,
+        };
+        if self.containers.phase(&spec.id).is_some() {
+            self.containers
+                .renew(&spec.id)
+                .await
+                .map_err(|error| chain(&error))?;
+        }
+        // The links and the root have nothing to do with each other until the program runs.
+        let (attached, created) = tokio::join!(self.attach(spec), async {
+            self.containers
+                .create(spec, &sandbox)
+                .await
+                .map_err(|error| chain(&error))
+        });
+        attached?;
+        created?;
+        let pid = self
+            .containers
+            .start(&spec.id)
+            .await
+            .map_err(|error| chain(&error))?;
+        Ok(Outcome::Started { pid })
+    }
+
+    async fn attach(&self, spec: &ContainerSpec) -> Result<(), String> {
+        for attachment in &spec.attachments {
+            self.hostnet
+                .attach(spec.id.as_str(), attachment)
+                .await
+                .map_err(|error| chain(&error))?;
+        }
+        Ok(())
+    }
+
+    async fn stop(&self, mut task: Task) -> Result<Outcome, String> {
+        if let Some(drained) = &mut task.drained {
+            // Too long a wait or a proxy that is gone: then it is stopped all the same.
+            let _ = timeout(task.drain, async {
+                tokio::select! {
+                    _ = drained.wait_for(|drained| *drained) => {}
+                    _ = task.ended.wait_for(|ended| *ended) => {}
+                }
+            })
+            .await;
+        }
+        let id = &task.spec.id;
+        if !self.signal(id, task.spec.stop_signal).await?
+            || timeout(task.spec.stop_grace, task.ended.wait_for(|ended| *ended))
+                .await
+                .is_ok()
+            || !self.signal(id, SIGKILL).await?
+        {
+            return Ok(Outcome::Stopped);
+        }
+        match timeout(AFTER_KILL, task.ended.wait_for(|ended| *ended)).await {
+            Ok(_) => Ok(Outcome::Stopped),
+            Err(_) => Err(
+                "it didn't end after SIGKILL; a process of it hangs in the kernel (`ps` shows state D)"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    /// Answers false when there is nothing left to signal.
+    async fn signal(&self, id: &ContainerId, signal: i32) -> Result<bool, String> {
+        match self.containers.signal(id, signal).await {
+            Ok(()) => Ok(true),
+            Err(SignalError::Ended(_)) => Ok(false),
+            Err(error) => Err(chain(&error)),
+        }
+    }
+
+    async fn remove(&self, spec: &ContainerSpec) -> Result<Outcome, String> {
+        let mut failures = Vec::new();
+        if let Err(error) = self.containers.remove(&spec.id).await {
+            failures.push(chain(&error));
+        }
+        let addresses = &spec.addresses;
+        for attachment in &spec.attachments {
+            if let Err(error) = self.hostnet.detach(&attachment.host_link).await {
+                failures.push(chain(&error));
+            }
+        }
+        if let Err(error) = self.hostnet.remove_sandbox(spec.id.as_str()).await {
+            failures.push(chain(&error));
+        }
+        if let Err(error) = self.hostnet.flush_flows(addresses).await {
+            tracing::warn!(
+                error = chain(&error),
+                "connections to a removed container are still tracked"
+            );
+        }
+        if failures.is_empty() {
+            Ok(Outcome::Removed)
+        } else {
+            Err(failures.join("; "))
+        }
+    }
+}

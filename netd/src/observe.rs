@@ -1,0 +1,115 @@
+//! What the planner gets to see, put together from what every capability last said.
+
+use std::collections::BTreeSet;
+
+use linkspan_images::Image;
+use linkspan_plan::{Claim, Observed, network_spec};
+use linkspan_site::{Healthcheck, Site};
+
+use crate::reconcile::Reconciler;
+
+impl Reconciler {
+    /// The world as it is known now.
+    pub(crate) fn observed(&self) -> Observed {
+        let mut observed = Observed {
+            containers: self.seen.clone(),
+            ..Observed::default()
+        };
+        observed.foreign_ports.clone_from(&self.foreign_ports);
+        observed.bridges.clone_from(&self.host.made_bridges);
+        observed.links.clone_from(&self.host.made_links);
+        if let Some(seen) = &self.host.observed {
+            observed.ipv6 = seen.ipv6;
+            observed.mtu = seen.mtu;
+            observed.links.extend(seen.veths.iter().cloned());
+            observed.claims = seen
+                .claims
+                .iter()
+                .map(|claim| Claim {
+                    range: claim.range,
+                    source: claim.source.clone(),
+                })
+                .collect();
+            for (bridge, found) in &seen.networks {
+                let whole = self
+                    .leases
+                    .networks
+                    .get(bridge)
+                    .is_some_and(|lease| found.is_whole(&network_spec(bridge, lease)));
+                let set = if whole {
+                    &mut observed.bridges
+                } else {
+                    &mut observed.damaged
+                };
+                set.insert(bridge.clone());
+            }
+        }
+        for site in self.desired.projects.values() {
+            self.observe_images(site, &mut observed);
+        }
+        observed
+    }
+
+    /// Looks up what a site's image names stand for.
+    pub(crate) fn observe_images(&self, site: &Site, observed: &mut Observed) {
+        let names: BTreeSet<&str> = site
+            .containers
+            .values()
+            .flat_map(|container| {
+                [
+                    container.image.as_str(),
+                    self.desired.image_key(&site.name, &container.image),
+                ]
+            })
+            .collect();
+        for name in names {
+            if !observed.images.contains_key(name)
+                && let Some(image) = self.images.resolve(name)
+            {
+                observed.images.insert(name.to_owned(), plan_image(&image));
+            }
+        }
+    }
+}
+
+/// What a plan must know of an image.
+pub(crate) fn plan_image(image: &Image) -> linkspan_plan::Image {
+    let config = &image.config;
+    linkspan_plan::Image {
+        id: image.id.clone(),
+        layers: image.layers.clone(),
+        entrypoint: config.entrypoint.clone(),
+        command: config.command.clone(),
+        env: config.env.clone(),
+        working_dir: config.working_dir.clone(),
+        user: config.user.clone(),
+        volumes: config.volumes.clone(),
+        stop_signal: config.stop_signal.clone(),
+        healthcheck: config.healthcheck.as_ref().and_then(healthcheck),
+    }
+}
+
+/// The image's check with Docker's defaults filled in.
+fn healthcheck(check: &linkspan_images::ImageHealthcheck) -> Option<Healthcheck> {
+    use std::time::Duration;
+    let or = |value: Option<Duration>, default| {
+        value
+            .filter(|value| !value.is_zero())
+            .unwrap_or(Duration::from_secs(default))
+    };
+    let test = match check.test.split_first()? {
+        (kind, rest) if kind == "CMD" => rest.to_vec(),
+        (kind, rest) if kind == "CMD-SHELL" => {
+            ["/bin/sh".to_owned(), "-c".to_owned(), rest.join(" ")].to_vec()
+        }
+        _ => return None,
+    };
+    Some(Healthcheck {
+        test,
+        interval: or(check.interval, 30),
+        timeout: or(check.timeout, 30),
+        retries: check.retries.filter(|retries| *retries > 0).unwrap_or(3),
+        start_period: check.start_period.unwrap_or_default(),
+        start_interval: or(check.start_interval, 5),
+    })
+}

@@ -1,0 +1,279 @@
+//! The parts of a plan, each carried out by one method. None decides; each says whether all of it came true.
+
+use std::collections::BTreeSet;
+
+use linkspan_api::feed;
+use linkspan_hostnet::TableState;
+use linkspan_plan::{ContainerId, Job, Plan, Run};
+use linkspan_telemetry::chain;
+use tokio::sync::watch;
+
+use crate::execute::{Hands, Task};
+use crate::publish;
+use crate::reconcile::Reconciler;
+use crate::supervise::Order;
+
+impl Reconciler {
+    pub(crate) async fn make_networks(&mut self, plan: &Plan) -> bool {
+        let mut whole = true;
+        for spec in &plan.networks {
+            let mending = self
+                .host
+                .observed
+                .as_ref()
+                .is_some_and(|seen| seen.networks.contains_key(&spec.bridge))
+                || self.seen.values().any(|seen| {
+                    matches!(seen.run, Run::Running { .. })
+                        && seen
+                            .record
+                            .spec
+                            .attachments
+                            .iter()
+                            .any(|link| link.bridge == spec.bridge)
+                });
+            match self.hostnet.ensure_network(spec).await {
+                Ok(()) => {
+                    self.host.made_bridges.insert(spec.bridge.clone());
+                    self.troubles.remove(&spec.bridge);
+                    let action = if mending { "repaired" } else { "created" };
+                    self.emit(None, "network", &spec.id.0, action, &spec.v4.to_string());
+                }
+                Err(error) => {
+                    self.trouble(&spec.bridge, chain(&error));
+                    whole = false;
+                }
+            }
+        }
+        whole
+    }
+
+    pub(crate) async fn set_firewall(&mut self, plan: &Plan) -> bool {
+        match self.hostnet.apply_firewall(&plan.firewall).await {
+            Ok(change) => {
+                self.troubles.remove("firewall");
+                let damaged = self
+                    .host
+                    .observed
+                    .as_ref()
+                    .is_some_and(|seen| seen.table == TableState::Damaged)
+                    || change.rebuilt;
+                if damaged {
+                    self.emit(
+                        None,
+                        "firewall",
+                        linkspan_plan::TABLE,
+                        "written",
+                        "the whole table",
+                    );
+                }
+                true
+            }
+            Err(error) => {
+                self.trouble("firewall", chain(&error));
+                false
+            }
+        }
+    }
+
+    pub(crate) fn bind_ports(&mut self, plan: &Plan) -> bool {
+        let mut whole = true;
+        self.sockets.keep_ports(&plan.ports);
+        for port in &plan.ports {
+            let key = format!("port {port}");
+            match self.sockets.hold(*port, self.shards) {
+                Ok(_) => {
+                    self.troubles.remove(&key);
+                    self.foreign_ports.remove(port);
+                }
+                Err(error) => {
+                    // At first it may be the proxy that still holds it for what was published before.
+                    if self.troubles.contains_key(&key) {
+                        self.foreign_ports.insert(*port);
+                    }
+                    self.trouble(&key, chain(&error));
+                    whole = false;
+                }
+            }
+        }
+        whole
+    }
+
+    /// Sends the proxy what it doesn't know yet.
+    pub(crate) fn publish(&mut self, plan: &Plan) -> bool {
+        let listeners = self.sockets.served.keys().cloned().collect();
+        let servers = self.name_servers();
+        let made = publish::snapshot(
+            &self.desired,
+            &plan.published,
+            listeners,
+            servers,
+            &self.settings,
+            &mut self.authority,
+        );
+        let mut snapshot = match made {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                self.trouble("certificates", chain(&error));
+                return false;
+            }
+        };
+        snapshot.generation = self.snapshot.generation;
+        if snapshot != self.snapshot {
+            snapshot.generation += 1;
+            self.begin_drains(&snapshot);
+            self.snapshot = snapshot;
+            if let Some(proxy) = &mut self.proxy {
+                proxy.current = false;
+            }
+        }
+        let Some(proxy) = self.proxy.as_mut().filter(|proxy| !proxy.current) else {
+            return true;
+        };
+        let mut sockets = Vec::new();
+        for (id, socket) in &self.sockets.served {
+            if proxy.holds.contains(id) {
+                continue;
+            }
+            match socket.try_clone() {
+                Ok(socket) => sockets.push((id.clone(), socket)),
+                Err(error) => {
+                    tracing::error!(%error, "a socket can't be handed to the proxy: too many open files");
+                    return false;
+                }
+            }
+        }
+        proxy.holds = self.sockets.served.keys().cloned().collect();
+        proxy.current = true;
+        self.orders
+            .send(Order::Serve {
+                sockets,
+                snapshot: Box::new(self.snapshot.clone()),
+            })
+            .is_ok()
+    }
+
+    /// An endpoint that is no longer published is drained: the proxy will say when nothing is under way to it.
+    pub(crate) fn begin_drains(&mut self, next: &feed::Snapshot) {
+        // The proxy counts requests; of ports that are merely forwarded it tells nothing.
+        let endpoints = |snapshot: &feed::Snapshot| -> BTreeSet<String> {
+            let targets = snapshot.routes.iter().filter_map(|route| match &route.action {
+                feed::Action::Forward(targets) => Some(targets),
+                feed::Action::Redirect { .. } => None,
+            });
+            let routed = targets.flatten().filter_map(|target| match target {
+                feed::Target::Service { id, .. } => snapshot.services.get(id),
+                feed::Target::Url { .. } => None,
+            });
+            routed
+                .flat_map(|service| &service.endpoints)
+                .map(|one| one.id.clone())
+                .collect()
+        };
+        for id in endpoints(&self.snapshot).difference(&endpoints(next)) {
+            if self.proxy.is_some() {
+                self.drains
+                    .insert(ContainerId(id.clone()), watch::Sender::new(false));
+            }
+        }
+    }
+
+    pub(crate) fn start_jobs(&mut self, plan: &Plan) {
+        for job in &plan.jobs {
+            let id = job.id().clone();
+            let Some(seen) = self.seen.get_mut(&id) else {
+                continue;
+            };
+            seen.busy = Some(job.clone());
+            let spec = seen.record.spec.clone();
+            let slot = seen.record.slot.clone();
+            if matches!(job, Job::Start { .. }) {
+                // What is still to come of its last run means nothing for this one.
+                self.early_exits.remove(&id);
+                self.drains.remove(&id);
+                self.ended.insert(id.clone(), watch::Sender::new(false));
+            }
+            let ended = self
+                .ended
+                .entry(id.clone())
+                .or_insert_with(|| watch::Sender::new(false))
+                .subscribe();
+            let drained = match job {
+                Job::Stop { drain: true, .. } => self.drains.get(&id).map(watch::Sender::subscribe),
+                _ => None,
+            };
+            let action = match job {
+                Job::Start { .. } => "starting",
+                Job::Attach { .. } => "repairing",
+                Job::Stop { .. } => "stopping",
+                Job::Remove { .. } => "removing",
+            };
+            self.emit(Some(slot.project.as_str()), "container", &spec.name, action, "");
+            let hands = Hands {
+                hostnet: self.hostnet.clone(),
+                containers: self.containers.clone(),
+            };
+            let task = Task {
+                job: job.clone(),
+                spec,
+                drained,
+                drain: self.settings.drain,
+                ended,
+            };
+            let begun = self.jobs.spawn(hands.perform(task));
+            self.job_tasks.insert(begun.id(), job.clone());
+        }
+    }
+
+    pub(crate) async fn remove_networks(&mut self, plan: &Plan) -> bool {
+        let mut whole = true;
+        for gone in &plan.gone_networks {
+            match self.hostnet.remove_network(&gone.bridge, &gone.leg).await {
+                Ok(()) => {
+                    if let Some(observed) = &mut self.host.observed {
+                        observed.networks.remove(&gone.bridge);
+                    }
+                    self.host.made_bridges.remove(&gone.bridge);
+                    self.emit(None, "network", &gone.bridge, "removed", "");
+                }
+                Err(error) => {
+                    self.trouble(&gone.bridge, chain(&error));
+                    whole = false;
+                }
+            }
+        }
+        whole
+    }
+
+    /// Removes volumes that `down --volumes` doomed, once nobody has them.
+    pub(crate) async fn doom_volumes(&mut self) {
+        if self.desired.doomed_volumes.is_empty() {
+            return;
+        }
+        let in_use: BTreeSet<&str> = self
+            .seen
+            .values()
+            .flat_map(|seen| &seen.record.spec.mounts)
+            .filter_map(|mount| match &mount.source {
+                linkspan_plan::MountKind::Volume { name } => Some(name.as_str()),
+                _ => None,
+            })
+            .collect();
+        let free: Vec<String> = self
+            .desired
+            .doomed_volumes
+            .iter()
+            .filter(|name| !in_use.contains(name.as_str()))
+            .cloned()
+            .collect();
+        for name in free {
+            match self.containers.remove_volume(&name).await {
+                Ok(()) => {
+                    self.desired.doomed_volumes.remove(&name);
+                    self.desired_unsaved = true;
+                    self.emit(None, "volume", &name, "removed", "");
+                }
+                Err(error) => self.trouble(&format!("volume {name}"), error.to_string()),
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What clients read: the upstream's body or our own words.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::error::BoxError;
+use crate::middleware::access_log::{Outcome, Record};
+use crate::upstream::pool::Lease;
+
+/// A response body as the client's connection reads it. Writes the request's line in the access log when it is dropped.
+pub(crate) struct ResponseBody {
+    source: Answer,
+    record: Option<Record>,
+}
+
+enum Answer {
+    /// Our own words.
+    Own(Option<Bytes>),
+    Upstream {
+        body: Incoming,
+        lease: Option<Lease>,
+    },
+}
+
+impl ResponseBody {
+    pub(crate) fn own(text: impl Into<Bytes>, record: Record) -> Self {
+        let text = text.into();
+        let source = Answer::Own((!text.is_empty()).then_some(text));
+        let mut body = Self {
+            source,
+            record: Some(record),
+        };
+        body.finish_if_ended();
+        body
+    }
+
+    /// The empty answer that opens a tunnel; the tunnel keeps the record.
+    pub(crate) fn none() -> Self {
+        Self {
+            source: Answer::Own(None),
+            record: None,
+        }
+    }
+
+    pub(crate) fn upstream(body: Incoming, lease: Lease, record: Record) -> Self {
+        let mut body = Self {
+            source: Answer::Upstream {
+                body,
+                lease: Some(lease),
+            },
+            record: Some(record),
+        };
+        body.finish_if_ended();
+        body
+    }
+
+    fn finish_if_ended(&mut self) {
+        if self.is_end_stream() {
+            self.finish(Outcome::Ok);
+        }
+    }
+
+    fn finish(&mut self, outcome: Outcome) {
+        if let Answer::Upstream { lease, .. } = &mut self.source
+            && let Some(lease) = lease.take()
+            && outcome == Outcome::Ok
+        {
+            lease.put_back();
+        }
+        if let Some(record) = &mut self.record {
+            match outcome {
+                Outcome::Ok => record.delivered(),
+                other => record.outcome(other),
+            }
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        let frame = match &mut this.source {
+            Answer::Own(text) => text.take().map(|text| Ok(Frame::data(text))),
+            Answer::Upstream { body, .. } => {
+                ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(BoxError::from))
+            }
+        };
+        match &frame {
+            None => this.finish(Outcome::Ok),
+            // The client's connection is cut (HTTP/1.1) or its stream reset (HTTP/2): it must not take this for the end.
+            Some(Err(_)) => this.finish(Outcome::UpstreamTruncated),
+            Some(Ok(frame)) => {
+                if let (Some(data), Some(record)) = (frame.data_ref(), &mut this.record) {
+                    record.sent(data.len());
+                }
+                this.finish_if_ended();
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Answer::Own(text) => text.is_none(),
+            Answer::Upstream { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Answer::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Answer::Upstream { body, .. } => body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! One client connection: who, over what, and for how long it has been doing nothing.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderValue, Version};
+
+use crate::middleware::forwarded::Origin;
+use crate::shared::Shared;
+use crate::tls::resolver::Identity;
+use crate::worker::Worker;
+
+/// What all requests of a connection have in common.
+pub(crate) struct Client {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) peer: SocketAddr,
+    /// Absent on a plain connection.
+    pub(crate) tls: Option<Tls>,
+    pub(crate) clock: Arc<Clock>,
+    origin: RefCell<Option<Origin>>,
+    /// Counted for as long as anything of the connection lives, tunnels included.
+    _open: Open,
+}
+
+/// A connection among those counted.
+pub(crate) struct Open(Arc<Shared>);
+
+impl Open {
+    pub(crate) fn count(shared: &Arc<Shared>) -> Self {
+        shared.connections.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What was agreed on in the handshake.
+pub(crate) struct Tls {
+    pub(crate) server_name: Option<String>,
+    pub(crate) identity: Arc<Identity>,
+}
+
+impl Client {
+    pub(crate) fn new(worker: Rc<Worker>, open: Open, peer: SocketAddr, tls: Option<Tls>) -> Self {
+        Self {
+            worker,
+            peer,
+            tls,
+            clock: Arc::new(Clock::new()),
+            origin: RefCell::new(None),
+            _open: open,
+        }
+    }
+
+    pub(crate) fn https(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// May a request for this host come over this connection? Browsers share one between all names of a certificate
+    /// (RFC 9113 §9.1.1), so that is what counts, not the name in the handshake alone.
+    pub(crate) fn may_ask_for(&self, host: &str) -> bool {
+        self.tls
+            .as_ref()
+            .is_none_or(|tls| tls.server_name.as_deref() == Some(host) || tls.identity.covers(host))
+    }
+
+    /// Writes the origin fields for a host; the same as for the request before, as a rule.
+    pub(crate) fn write_origin(&self, host: &HeaderValue, headers: &mut HeaderMap, version: Version) {
+        let mut known = self.origin.borrow_mut();
+        let origin = match known.take() {
+            Some(origin) if origin.is_for(host) => origin,
+            _ => Origin::new(host, self.peer.ip(), self.https()),
+        };
+        known.insert(origin).write(headers, version);
+    }
+}
+
+/// Says whether a connection has a request under way, is sending a head, or idles.
+///
+/// Touched by one thread only; atomics because hyper wants the connection's I/O to be `Send`.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    begun: Instant,
+    under_way: AtomicU32,
+    /// Milliseconds after `begun` at which the head began or the last request ended.
+    since: AtomicU64,
+    head: AtomicU32,
+    /// Milliseconds after `begun`, plus one, at which the client stopped taking bytes; 0 while it takes them.
+    blocked: AtomicU64,
+}
+
+/// What the clock says at some moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Look again then.
+    Until(Instant),
+    /// Nobody has asked for anything for too long.
+    Idle,
+    /// A request head takes too long.
+    SlowHead,
+    /// The client has not taken a byte for too long.
+    Stalled,
+}
+
+impl Clock {
+    fn new() -> Self {
+        Self {
+            begun: Instant::now(),
+            under_way: AtomicU32::new(0),
+            since: AtomicU64::new(0),
+            // A connection begins with a head: who connects has something to ask.
+            head: AtomicU32::new(1),
+            blocked: AtomicU64::new(0),
+        }
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn mark(&self) {
+        self.since.store(self.millis(), Ordering::Relaxed);
+    }
+
+    /// A write found the client's socket full, or went through.
+    pub(crate) fn wrote(&self, blocked: bool) {
+        if !blocked {
+            self.blocked.store(0, Ordering::Relaxed);
+        } else if self.blocked.load(Ordering::Relaxed) == 0 {
+            self.blocked.store(self.millis() + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// A request came in whole.
+    pub(crate) fn begin(&self) {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        self.head.store(0, Ordering::Relaxed);
+    }
+
+    /// A request and its answer are done.
+    pub(crate) fn end(&self) {
+        if self.under_way.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.mark();
+        }
+    }
+
+    /// Bytes came in. Between requests of HTTP/1 they are the begin of a head.
+    pub(crate) fn read(&self) {
+        if self.under_way.load(Ordering::Relaxed) == 0 && self.head.swap(1, Ordering::Relaxed) == 0 {
+            self.mark();
+        }
+    }
+
+    /// How is it going?
+    pub(crate) fn check(&self, now: Instant, head: Duration, idle: Duration) -> Verdict {
+        let blocked = self.blocked.load(Ordering::Relaxed);
+        if blocked > 0 && now >= self.begun + Duration::from_millis(blocked) + idle {
+            return Verdict::Stalled;
+        }
+        if self.under_way.load(Ordering::Relaxed) > 0 {
+            return Verdict::Until(now + head.min(idle));
+        }
+        let since = self.begun + Duration::from_millis(self.since.load(Ordering::Relaxed));
+        let (limit, verdict) = match self.head.load(Ordering::Relaxed) {
+            0 => (idle, Verdict::Idle),
+            _ => (head, Verdict::SlowHead),
+        };
+        // The shorter limit may begin to run at any moment, so it sets how often to look.
+        if now >= since + limit {
+            verdict
+        } else {
+            Verdict::Until((since + limit).min(now + head.min(idle)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_head_and_an_idle_connection_are_told_apart() {
+        let clock = Clock::new();
+        let (head, idle) = (Duration::from_secs(1), Duration::from_secs(10));
+        let after = |seconds| clock.begun + Duration::from_secs(seconds);
+        assert!(matches!(clock.check(after(0), head, idle), Verdict::Until(_)));
+        assert_eq!(clock.check(after(2), head, idle), Verdict::SlowHead);
+        clock.begin();
+        assert!(matches!(clock.check(after(100), head, idle), Verdict::Until(_)));
+        clock.end();
+        assert!(matches!(clock.check(after(5), head, idle), Verdict::Until(_)));
+        assert_eq!(clock.check(after(11), head, idle), Verdict::Idle);
+        clock.read();
+        assert_eq!(clock.check(after(2), head, idle), Verdict::SlowHead);
+    }
+}

@@ -1,0 +1,143 @@
+//! Why a request was not answered by its upstream: what happened, whose fault it is, may we try again, which status.
+
+use http::StatusCode;
+
+/// Any cause.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Who made the request fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Client,
+    Linkspan,
+    Upstream,
+}
+
+/// May the request be sent again?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Retry {
+    /// No byte of it left, so that nobody can have acted on it.
+    Always,
+    /// It may have been acted on: only if doing it twice is the same as doing it once.
+    Idempotent,
+    Never,
+}
+
+/// What happened. The text is shown to the client.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Kind {
+    #[error("bad request: {0}")]
+    BadRequest(&'static str),
+    #[error("no site here is called `{0}`")]
+    UnknownHost(String),
+    #[error("`{0}` has no route for this path")]
+    NoRoute(String),
+    #[error("this connection was made for another host than `{0}`: open a new one")]
+    Misdirected(String),
+    #[error("the method {0} is not allowed here")]
+    Method(http::Method),
+    #[error("your address may not enter here")]
+    Forbidden,
+    #[error("service unavailable: {0}")]
+    Down(String),
+    #[error("service unavailable: `{service}` is still starting")]
+    Starting { service: String },
+    #[error("service unavailable: too many requests already wait for `{service}`")]
+    HoldFull { service: String },
+    #[error("bad gateway: `{endpoint}` can't be reached on port {port}")]
+    Connect { endpoint: String, port: u16 },
+    #[error("gateway timeout: `{endpoint}` did not accept the connection on port {port}")]
+    ConnectTimeout { endpoint: String, port: u16 },
+    #[error("bad gateway: `{host}` can't be resolved")]
+    Resolve { host: String },
+    #[error("bad gateway: `{endpoint}` closed the connection before it answered")]
+    Cut { endpoint: String },
+    #[error("bad gateway: `{endpoint}` sent something that is not HTTP")]
+    Protocol { endpoint: String },
+    #[error("the client went away")]
+    ClientGone,
+}
+
+/// A request that got no answer from upstream.
+#[derive(Debug, thiserror::Error)]
+#[error("{kind}")]
+pub(crate) struct Failure {
+    pub(crate) kind: Kind,
+    #[source]
+    pub(crate) source: Option<BoxError>,
+    /// Overrides what the kind says: set where it is known that nothing was sent.
+    unsent: bool,
+}
+
+impl From<Kind> for Failure {
+    fn from(kind: Kind) -> Self {
+        Self {
+            kind,
+            source: None,
+            unsent: false,
+        }
+    }
+}
+
+impl Failure {
+    pub(crate) fn because(kind: Kind, source: impl Into<BoxError>) -> Self {
+        Self {
+            kind,
+            source: Some(source.into()),
+            unsent: false,
+        }
+    }
+
+    /// No byte of the request left.
+    pub(crate) fn unsent(mut self) -> Self {
+        self.unsent = true;
+        self
+    }
+
+    pub(crate) fn side(&self) -> Side {
+        match self.kind {
+            Kind::BadRequest(_)
+            | Kind::UnknownHost(_)
+            | Kind::NoRoute(_)
+            | Kind::Misdirected(_)
+            | Kind::Method(_)
+            | Kind::Forbidden
+            | Kind::ClientGone => Side::Client,
+            Kind::HoldFull { .. } => Side::Linkspan,
+            _ => Side::Upstream,
+        }
+    }
+
+    pub(crate) fn retry(&self) -> Retry {
+        match self.kind {
+            _ if self.unsent => Retry::Always,
+            Kind::Connect { .. } | Kind::ConnectTimeout { .. } | Kind::Resolve { .. } => Retry::Always,
+            Kind::Cut { .. } => Retry::Idempotent,
+            _ => Retry::Never,
+        }
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        match self.kind {
+            Kind::BadRequest(_) | Kind::ClientGone => StatusCode::BAD_REQUEST,
+            Kind::UnknownHost(_) | Kind::NoRoute(_) => StatusCode::NOT_FOUND,
+            Kind::Misdirected(_) => StatusCode::MISDIRECTED_REQUEST,
+            Kind::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Kind::Forbidden => StatusCode::FORBIDDEN,
+            Kind::Down(_) | Kind::Starting { .. } | Kind::HoldFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Kind::ConnectTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Kind::Connect { .. } | Kind::Resolve { .. } | Kind::Cut { .. } | Kind::Protocol { .. } => {
+                StatusCode::BAD_GATEWAY
+            }
+        }
+    }
+
+    /// Seconds after which it makes sense to come again.
+    pub(crate) fn retry_after(&self) -> Option<u32> {
+        match self.kind {
+            Kind::Starting { .. } | Kind::HoldFull { .. } => Some(5),
+            Kind::Down(_) => Some(30),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! One request, start to finish.
+//!
+//! The codec (hyper, for now) hands over a request head and a body that can be read; what goes back is a response head
+//! and a body that reads from the upstream as fast as the client takes it. Between the two nothing is buffered but
+//! what a second try may need, so a slow side slows the other down, and nothing else.
+//!
+//! The order is fixed, and each step sees what the one before has made sure of:
+//!
+//! 1. **Name.** Which host and path is meant? One Host field, well-formed, the same as the authority. Methods that
+//!    are about the proxy itself end here.
+//! 2. **World.** The snapshot is loaded once; the request lives in that generation, unless it has to wait for a newer.
+//! 3. **Route.** The TLS connection must be one for this host (421), a plain one is sent to https, the router picks by
+//!    host and longest path, the route's list of client networks is asked. A route that redirects ends here.
+//! 4. **Head.** Fields of the connection go, and so does all that the client claims about itself; what we know is
+//!    written instead. From here on the head does not change.
+//! 5. **Exchange.** `upstream` finds an endpoint, waits for one that is coming, repeats what may be repeated, and
+//!    returns the head of the answer together with a lease on the connection.
+//! 6. **Answer.** The fields of that connection go; a 101 becomes a tunnel; else the body is relayed, and the lease
+//!    goes back to the pool when its end was seen. An answer that breaks off is broken off towards the client too.
+//!
+//! The [`Record`] is begun first and travels inside the response body, so that whatever happens (a reset stream, a
+//! client that left while held) drops it, and dropping it writes the request's line in the access log.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+
+use http::header::{CONNECTION, COOKIE, LOCATION, TE, UPGRADE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+use hyper::ext::Protocol;
+
+use crate::body::{Progress, ResponseBody};
+use crate::client::Client;
+use crate::error::{Failure, Kind};
+use crate::middleware::access_log::Record;
+use crate::middleware::hop_by_hop::{self, Said};
+use crate::middleware::{allow, redirect, request_id};
+use crate::router::Found;
+use crate::tunnel::{self, Upgrade};
+use crate::upstream::pool::Lease;
+use crate::upstream::{self, Destination, Outgoing};
+use crate::world::Action;
+
+mod name;
+mod page;
+
+use name::Name;
+use page::{page, prefers_html};
+
+/// What a request is answered with.
+enum Answer {
+    Redirect {
+        status: StatusCode,
+        location: HeaderValue,
+    },
+    Upstream {
+        response: Response<Incoming>,
+        lease: Lease,
+    },
+    Tunnel {
+        response: Response<()>,
+        upgrade: Upgrade,
+    },
+}
+
+/// Answers one request of a client. Never fails: a failure is an answer too.
+pub(crate) async fn serve(
+    client: Rc<Client>,
+    mut request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let progress = Rc::new(Progress::default());
+    let mut record = Record::begin(&client, &request, &progress);
+    let id = request_id::assign(request.headers_mut(), || client.worker.random_128());
+    record.id(id.clone());
+    let (html, version) = (prefers_html(request.headers()), request.version());
+    Ok(match answer(&client, request, progress, &mut record).await {
+        Ok(Answer::Upstream { response, lease }) => {
+            record.status(response.status());
+            response.map(|body| ResponseBody::upstream(body, lease, record))
+        }
+        Ok(Answer::Tunnel { response, upgrade }) => {
+            record.status(response.status());
+            client.worker.tasks.spawn_local(tunnel::relay(upgrade, record));
+            response.map(|()| ResponseBody::none())
+        }
+        Ok(Answer::Redirect { status, location }) => {
+            record.status(status);
+            let mut response = Response::new(ResponseBody::own("", record));
+            *response.status_mut() = status;
+            response.headers_mut().insert(LOCATION, location);
+            response
+        }
+        Err(failure) => page(&failure, html, version, &id, record),
+    })
+}
+
+async fn answer(
+    client: &Client,
+    request: Request<Incoming>,
+    progress: Rc<Progress>,
+    record: &mut Record,
+) -> Result<Answer, Failure> {
+    let name = Name::of(&request)?;
+    let worker = &client.worker;
+    let world = worker.world();
+    if !client.may_ask_for(&name.host) {
+        return Err(Kind::Misdirected(name.host.into_owned()).into());
+    }
+    let uri = request.uri().clone();
+    let path = match uri.path() {
+        "*" | "" => "/",
+        path => path,
+    };
+    let to_https = !client.https() && world.has_https;
+    let found = world.router.find(&name.host, path);
+    let route = match found {
+        Found::Route(route) => route,
+        Found::UnknownHost => return Err(Kind::UnknownHost(name.host.into_owned()).into()),
+        Found::Ambiguous => {
+            return Err(
+                Kind::BadRequest("an encoded or doubled slash would change where this path leads").into(),
+            );
+        }
+        Found::NoPath if to_https => return secure(&name.host, world.https_port(), &uri),
+        Found::NoPath => return Err(Kind::NoRoute(name.host.into_owned()).into()),
+    };
+    match &world.routes[route] {
+        known if !allow::admits(&known.allow, client.peer.ip()) => return Err(Kind::Forbidden.into()),
+        known => match &known.action {
+            Action::Redirect { to, append, status } => {
+                return Ok(Answer::Redirect {
+                    status: *status,
+                    location: location(redirect::to_target(to, *append, &uri))?,
+                });
+            }
+            Action::Forward(_) if to_https => return secure(&name.host, world.https_port(), &uri),
+            Action::Forward(_) => {}
+        },
+    }
+    let (head, body, wanted) = prepare(client, &name, request);
+    let mut outgoing = Outgoing::new(head, body, progress, world.limits());
+    let destination = Destination {
+        world,
+        route,
+        host: &name.host,
+        path,
+    };
+    let (response, lease) = upstream::exchange(worker, destination, &mut outgoing, record).await?;
+    respond(response, lease, wanted)
+}
+
+fn secure(host: &str, port: u16, uri: &Uri) -> Result<Answer, Failure> {
+    let location = location(redirect::to_https(host, port, uri))?;
+    Ok(Answer::Redirect {
+        status: StatusCode::PERMANENT_REDIRECT,
+        location,
+    })
+}
+
+fn location(made: Option<HeaderValue>) -> Result<HeaderValue, Failure> {
+    made.ok_or_else(|| Kind::BadRequest("the path can't stand in a Location").into())
+}
+
+// === Head ===
+
+/// A change of protocol that the client asks for.
+struct Wanted {
+    client: hyper::upgrade::OnUpgrade,
+    /// Asked for by extended CONNECT (RFC 8441), which is granted with 200 rather than 101.
+    extended: bool,
+}
+
+/// The head as it goes upstream, and the change of protocol that it asks for.
+fn prepare(
+    client: &Client,
+    name: &Name,
+    mut request: Request<Incoming>,
+) -> (Parts, Incoming, Option<Wanted>) {
+    let said = hop_by_hop::strip(request.headers_mut());
+    let wanted = wanted(&mut request, &said, client);
+    let version = request.version();
+    let (mut head, body) = request.into_parts();
+    head.extensions.clear();
+    if let Some(path) = head.uri.path_and_query() {
+        head.uri = Uri::from(path.clone());
+    }
+    client.write_origin(&name.field, &mut head.headers, version);
+    if version == Version::HTTP_2 {
+        join_cookies(&mut head.headers);
+    }
+    if said.trailers && wanted.is_none() {
+        head.headers.insert(TE, HeaderValue::from_static("trailers"));
+        head.headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    (head, body, wanted)
+}
+
+fn wanted(request: &mut Request<Incoming>, said: &Said, client: &Client) -> Option<Wanted> {
+    let extended = *request.method() == Method::CONNECT;
+    let protocol = if extended {
+        let protocol = request.extensions().get::<Protocol>()?.as_str().to_owned();
+        HeaderValue::try_from(protocol).ok()?
+    } else {
+        said.upgrade
+            .clone()
+            .filter(|_| request.version() == Version::HTTP_11)?
+    };
+    let upgrade = hyper::upgrade::on(&mut *request);
+    if extended {
+        *request.method_mut() = Method::GET;
+        tunnel::write_key(request.headers_mut(), &protocol, client.worker.random_128());
+    }
+    let headers = request.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, protocol);
+    Some(Wanted {
+        client: upgrade,
+        extended,
+    })
+}
+
+/// HTTP/2 may send cookies one by one, HTTP/1.1 may not (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(COOKIE).iter();
+    if let (Some(first), Some(_)) = (cookies.next(), cookies.next()) {
+        let mut joined = first.as_bytes().to_vec();
+        for cookie in headers.get_all(COOKIE).iter().skip(1) {
+            joined.extend_from_slice(b"; ");
+            joined.extend_from_slice(cookie.as_bytes());
+        }
+        if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+            headers.insert(COOKIE, joined);
+        }
+    }
+}
+
+// === Answer ===
+
+fn respond(
+    mut response: Response<Incoming>,
+    lease: Lease,
+    wanted: Option<Wanted>,
+) -> Result<Answer, Failure> {
+    *response.version_mut() = Version::HTTP_11;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        hop_by_hop::strip(response.headers_mut());
+        return Ok(Answer::Upstream { response, lease });
+    }
+    let Some(wanted) = wanted else {
+        return Err(Kind::Protocol {
+            endpoint: lease.endpoint().to_owned(),
+        }
+        .into());
+    };
+    let upstream = hyper::upgrade::on(&mut response);
+    let upgrade = Upgrade {
+        client: wanted.client,
+        upstream,
+        lease,
+    };
+    let protocol = response.headers().get(UPGRADE).cloned();
+    hop_by_hop::strip(response.headers_mut());
+    let mut response = response.map(|_| ());
+    if wanted.extended {
+        *response.status_mut() = StatusCode::OK;
+        response.headers_mut().remove(http::header::SEC_WEBSOCKET_ACCEPT);
+    } else {
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        if let Some(protocol) = protocol {
+            response.headers_mut().insert(UPGRADE, protocol);
+        }
+    }
+    Ok(Answer::Tunnel { response, upgrade })
+}

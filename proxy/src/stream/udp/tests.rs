@@ -1,0 +1,172 @@
+//! UDP ports on loopback.
+
+use linkspan_api::feed::SocketKind;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::super::rig::{Rig, host};
+use super::*;
+
+struct Served {
+    rig: Rig,
+    address: SocketAddr,
+    inside: u16,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// A port that listens, with endpoint 2 behind it.
+async fn serve() -> Served {
+    let endpoint = UdpSocket::bind((host(2), 0)).await.unwrap();
+    let inside = endpoint.local_addr().unwrap().port();
+    tokio::spawn(echo(endpoint, 2));
+    let outside = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = outside.local_addr().unwrap();
+    let rig = Rig::new(SocketKind::Udp, address, inside);
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(rig.port().serve_udp(outside, stop.clone()));
+    Served {
+        rig,
+        address,
+        inside,
+        stop,
+        task,
+    }
+}
+
+/// Answers with its own number, the sender's port and what was said.
+async fn echo(socket: UdpSocket, number: u8) {
+    let mut buffer = vec![0; DATAGRAM];
+    while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+        let answer = [&[number], &from.port().to_be_bytes()[..], &buffer[..length]].concat();
+        let _ = socket.send_to(&answer, from).await;
+    }
+}
+
+async fn client(address: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.connect(address).await.unwrap();
+    socket
+}
+
+/// Which endpoint answered and over which flow; `None` when nobody did.
+async fn ask(client: &UdpSocket, text: &[u8]) -> Option<(u8, u16)> {
+    client.send(text).await.unwrap();
+    let mut buffer = vec![0; DATAGRAM];
+    let length = timeout(Duration::from_millis(300), client.recv(&mut buffer))
+        .await
+        .ok()?
+        .unwrap();
+    assert_eq!(&buffer[3..length], text);
+    Some((buffer[0], u16::from_be_bytes([buffer[1], buffer[2]])))
+}
+
+#[tokio::test]
+async fn each_client_has_a_flow_of_its_own_and_keeps_it() {
+    let mut served = serve().await;
+    served.rig.publish(&[2], false);
+    let (a, b) = (client(served.address).await, client(served.address).await);
+    let first = ask(&a, b"one").await.unwrap();
+    let other = ask(&b, b"two").await.unwrap();
+    assert_ne!(first, other);
+    assert_eq!(ask(&a, b"three").await, Some(first));
+    assert_eq!(ask(&b, &[7; 60_000]).await, Some(other), "large datagrams too");
+    assert_eq!(ask(&b, b"").await, Some(other), "and empty ones");
+}
+
+#[tokio::test]
+async fn a_client_keeps_getting_answers_after_the_container_was_replaced() {
+    let mut served = serve().await;
+    served.rig.publish(&[2], false);
+    let client = client(served.address).await;
+    assert_eq!(ask(&client, b"before").await.unwrap().0, 2);
+    tokio::spawn(echo(UdpSocket::bind((host(3), served.inside)).await.unwrap(), 3));
+    served.rig.publish(&[], true);
+    served.rig.publish(&[3], false);
+    assert_eq!(ask(&client, b"after").await.unwrap().0, 3);
+}
+
+#[tokio::test]
+async fn a_new_snapshot_leaves_a_flow_whose_endpoint_is_still_there() {
+    let mut served = serve().await;
+    tokio::spawn(echo(UdpSocket::bind((host(3), served.inside)).await.unwrap(), 3));
+    served.rig.publish(&[2], false);
+    let client = client(served.address).await;
+    let first = ask(&client, b"one").await.unwrap();
+    served.rig.publish(&[3, 2], false);
+    assert_eq!(ask(&client, b"two").await, Some(first));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_was_not_listening_is_reached_once_it_does() {
+    let mut served = serve().await;
+    served.rig.publish(&[3], false);
+    let client = client(served.address).await;
+    assert_eq!(ask(&client, b"nobody").await, None);
+    tokio::spawn(echo(UdpSocket::bind((host(3), served.inside)).await.unwrap(), 3));
+    assert_eq!(ask(&client, b"now").await.unwrap().0, 3);
+}
+
+#[tokio::test]
+async fn without_an_endpoint_datagrams_are_lost_and_the_next_one_after_is_not() {
+    let mut served = serve().await;
+    served.rig.publish(&[], false);
+    let client = client(served.address).await;
+    assert_eq!(ask(&client, b"lost").await, None);
+    served.rig.publish(&[2], false);
+    assert_eq!(ask(&client, b"found").await.unwrap().0, 2);
+}
+
+#[tokio::test]
+async fn the_longest_silent_flow_makes_room_for_a_new_one() {
+    let mut served = serve().await;
+    served.rig.limits.udp_flows = 2;
+    served.rig.publish(&[2], false);
+    let clients = [
+        client(served.address).await,
+        client(served.address).await,
+        client(served.address).await,
+    ];
+    let mut first = Vec::new();
+    for client in &clients {
+        first.push(ask(client, b"hello").await.unwrap());
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(ask(&clients[2], b"kept").await, Some(first[2]));
+    assert_eq!(ask(&clients[1], b"kept").await, Some(first[1]));
+    assert_ne!(
+        ask(&clients[0], b"evicted, and served anew").await,
+        Some(first[0])
+    );
+}
+
+#[tokio::test]
+async fn an_idle_flow_is_forgotten_and_a_busy_one_is_not() {
+    let mut served = serve().await;
+    served.rig.limits.udp_idle_ms = 200;
+    served.rig.publish(&[2], false);
+    let (idle, busy) = (client(served.address).await, client(served.address).await);
+    let (idle_flow, busy_flow) = (ask(&idle, b"x").await.unwrap(), ask(&busy, b"x").await.unwrap());
+    for _ in 0..8 {
+        sleep(Duration::from_millis(50)).await;
+        assert_eq!(ask(&busy, b"x").await, Some(busy_flow));
+    }
+    assert_ne!(ask(&idle, b"x").await, Some(idle_flow));
+}
+
+#[tokio::test]
+async fn an_answer_under_way_is_passed_on_after_the_port_was_closed() {
+    let mut served = serve().await;
+    let slow = UdpSocket::bind((host(3), served.inside)).await.unwrap();
+    served.rig.publish(&[3], false);
+    let client = client(served.address).await;
+    client.send(b"question").await.unwrap();
+    let (_, flow) = slow.recv_from(&mut [0; 16]).await.unwrap();
+    served.stop.cancel();
+    sleep(LINGER / 4).await;
+    slow.send_to(b"answer", flow).await.unwrap();
+    let mut answer = [0; 16];
+    let length = timeout(LINGER, client.recv(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(&answer[..length], b"answer");
+    timeout(LINGER * 4, served.task).await.expect("ends").unwrap();
+}

@@ -1,0 +1,14 @@
+//! The data plane as its clients and upstreams see it: real sockets on port 0, no privileges needed.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "nothing here is a program; clippy exempts only the test functions themselves"
+)]
+
+mod faults;
+mod feed;
+mod http1;
+mod http2;
+mod rig;
+mod tls;
+mod tunnels;
