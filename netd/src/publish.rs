@@ -37,7 +37,7 @@ pub(crate) fn snapshot(
         forwards: published
             .forwards
             .iter()
-            .map(|(port, to)| forward(port, to))
+            .filter_map(|(port, to)| forward(port, to))
             .collect(),
         services: published
             .services
@@ -98,17 +98,19 @@ fn target(project: &linkspan_site::ProjectName, target: &Target) -> feed::Target
     }
 }
 
-fn forward(port: &HostPort, (service, inside): &(String, u16)) -> feed::Forward {
-    feed::Forward {
+fn forward(port: &HostPort, (service, inside): &(String, u16)) -> Option<feed::Forward> {
+    Some(feed::Forward {
         kind: match port.protocol {
             Protocol::Tcp => feed::SocketKind::Tcp,
             Protocol::Udp => feed::SocketKind::Udp,
+            // NAT only.
+            Protocol::Sctp => return None,
         },
         address: port.address,
         service: service.clone(),
         endpoint: None,
         port: *inside,
-    }
+    })
 }
 
 fn service(service: &linkspan_plan::Service) -> feed::Service {

@@ -145,6 +145,8 @@ impl Sockets {
                 Protocol::Tcp => self.listen(SocketKind::Tcp, port.address, shards),
                 // One socket for all datagrams of a port: flows are kept in one table.
                 Protocol::Udp => self.listen(SocketKind::Udp, port.address, 1),
+                // NAT only: kernels seldom have its sockets, so there is nothing to hold.
+                Protocol::Sctp => Ok(false),
             };
         }
         if let Entry::Vacant(free) = self.reserved.entry(port) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use linkspan_api::feed::SocketKind;
 use linkspan_api::v1::{ContainerView, Event, RouteView, SiteSummary};
 use linkspan_plan::{Health, Job, Observation, Plan, Run};
-use linkspan_site::{Action, HostPattern, ProjectName, Protocol, Site, Target};
+use linkspan_site::{Action, HostPattern, ProjectName, Site, Target};
 
 use crate::events::now_ms;
 use crate::publish::https_port;
@@ -293,10 +293,7 @@ impl View {
             .and_then(|site| site.containers.get(&slot.container));
         let mut ports = Vec::new();
         for port in declared.into_iter().flat_map(|one| &one.ports) {
-            let word = match port.protocol {
-                Protocol::Tcp => "tcp",
-                Protocol::Udp => "udp",
-            };
+            let word = port.protocol.name();
             // A port that asked for any has the one that is forwarded though nobody wrote it.
             let is_written = |number: u16| {
                 declared

@@ -137,5 +137,7 @@ pub fn network_spec(bridge: &str, lease: &NetworkLease) -> NetworkSpec {
         }),
         internal: lease.internal,
         mtu: lease.mtu,
+        driver: linkspan_site::Driver::Bridge,
+        retiring: Vec::new(),
     }
 }

@@ -217,6 +217,7 @@ fn publish_ports(
                 host_port,
                 to_ip,
                 to_port: port.container_port,
+                count: 1,
             });
         }
     }

@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnetwork::{Ipv4Network, Ipv6Network};
-use linkspan_site::{Device, Healthcheck, Protocol, Restart, Seccomp, Ulimit};
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+use linkspan_site::{Device, Driver, Healthcheck, Protocol, Restart, Seccomp, Ulimit};
 use serde::{Deserialize, Serialize};
 
 /// One incarnation of a container: 16 hex digits, never used again.
@@ -76,6 +76,25 @@ pub struct NetworkSpec {
     pub internal: bool,
     /// Bytes.
     pub mtu: u32,
+    /// What joins its members. All but a bridge have neither addresses nor a resolver leg on the host.
+    #[serde(default)]
+    pub driver: Driver,
+    /// Subnets that it moved away from and whose flows are still coming to their end.
+    #[serde(default)]
+    pub retiring: Vec<Subnet>,
+}
+
+/// A subnet that a network had before it moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subnet {
+    /// Subnet.
+    pub v4: Ipv4Network,
+    /// The bridge's address.
+    pub gateway: Ipv4Addr,
+    /// The resolver leg's address.
+    pub resolver: Ipv4Addr,
+    /// Its IPv6 half, if that was left too.
+    pub v6: Option<NetworkV6>,
 }
 
 /// The IPv6 half of a network.
@@ -114,6 +133,15 @@ pub struct Attachment {
     pub mtu: u32,
     /// Route [`RESOLVER_ADDRESS`] by this link (true on the first).
     pub resolver: bool,
+    /// What the link is: an end of a veth on the bridge, or an own link on top of one of the host's.
+    #[serde(default)]
+    pub driver: Driver,
+    /// It must not reach other members of the network.
+    #[serde(default)]
+    pub isolated: bool,
+    /// Addresses that it had before the network moved: they still answer, but nothing new is begun from them.
+    #[serde(default)]
+    pub retiring: Vec<IpNetwork>,
 }
 
 // === Firewall ===
@@ -133,7 +161,7 @@ pub struct Firewall {
     pub dnat: BTreeSet<Dnat>,
 }
 
-/// One published port in the kernel.
+/// A published port in the kernel, or as many in a row.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Dnat {
     /// Protocol.
@@ -146,6 +174,8 @@ pub struct Dnat {
     pub to_ip: IpAddr,
     /// Container port.
     pub to_port: u16,
+    /// How many in a row; more than one only where the ports are the same outside and inside.
+    pub count: u16,
 }
 
 // === Containers ===
@@ -192,6 +222,9 @@ pub struct ContainerSpec {
     pub addresses: Vec<IpAddr>,
     /// `nameserver` lines of `/etc/resolv.conf`.
     pub nameservers: Vec<IpAddr>,
+    /// The `search` line of `/etc/resolv.conf`.
+    #[serde(default)]
+    pub search: Vec<String>,
     /// Capabilities to hold, without `CAP_`, sorted.
     pub capabilities: BTreeSet<String>,
     /// Everything allowed.
@@ -220,8 +253,24 @@ pub struct ContainerSpec {
     pub restart: Restart,
     /// Its log file.
     pub log: LogSpec,
-    /// On which networks, the first with the default route.
+    /// Whose network namespace it has.
+    #[serde(default)]
+    pub network: NetworkNamespace,
+    /// On which networks, the first with the default route. Empty unless it has a namespace of its own.
     pub attachments: Vec<Attachment>,
+}
+
+/// Whose network namespace a container has.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkNamespace {
+    /// Its own.
+    #[default]
+    Own,
+    /// The host's.
+    Host,
+    /// That of another container, whose ids and files of `/etc` it shares too.
+    Container(ContainerId),
 }
 
 /// A mount with its host side resolved.

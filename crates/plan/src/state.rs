@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
-use linkspan_site::{ContainerName, ProjectName, Protocol, Site};
+use linkspan_site::{Attachment, ContainerName, Network, NetworkName, ProjectName, Protocol, Site};
 use serde::{Deserialize, Serialize};
 
 use crate::{ContainerId, ContainerSpec, IdRange, Job, NetworkId};
@@ -47,6 +47,12 @@ pub struct Desired {
     pub discarded: BTreeSet<ContainerId>,
     /// Volumes to remove as soon as no container has them.
     pub doomed_volumes: BTreeSet<String>,
+    /// Networks made by hand; a site joins one as `external`.
+    #[serde(default)]
+    pub networks: BTreeMap<NetworkName, Network>,
+    /// Networks that containers were put on (`Some`) or taken off (`None`) by hand; forgotten at the next `up`.
+    #[serde(default)]
+    pub connections: BTreeMap<Slot, BTreeMap<NetworkId, Option<Attachment>>>,
 }
 
 impl Desired {
@@ -370,11 +376,7 @@ pub struct HostPort {
 
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let protocol = match self.protocol {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-        };
-        write!(f, "{}/{protocol}", self.address)
+        write!(f, "{}/{}", self.address, self.protocol.name())
     }
 }
 

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use linkspan_site::{
-    CAPABILITIES, Container, ContainerName, ExtraHost, MountSource, ProjectName, Site, signal_number,
+    CAPABILITIES, Container, ContainerName, Driver, ExtraHost, MountSource, ProjectName, Site, signal_number,
 };
 use serde::Serialize;
 
 use crate::lease::LeaseError;
 use crate::{
     Attachment, ContainerId, ContainerSpec, Image, LINK_PREFIX, Leases, MountKind, MountSpec,
-    RESOLVER_ADDRESS, Resources, Settings, Slot,
+    NetworkNamespace, RESOLVER_ADDRESS, Resources, Settings, Slot,
 };
 
 /// Docker's default capabilities, so that images that people have work.
@@ -159,6 +159,9 @@ impl Template {
                 gateway6: network.v6.filter(|_| first_way_out).map(gateway6),
                 mtu: network.mtu,
                 resolver: index == 0,
+                driver: Driver::Bridge,
+                isolated: false,
+                retiring: Vec::new(),
             };
             spec.addresses.push(IpAddr::V4(address.v4));
             spec.addresses.extend(address.v6.map(IpAddr::V6));
@@ -219,6 +222,7 @@ fn spec(
             .collect(),
         addresses: Vec::new(),
         nameservers: vec![IpAddr::V4(RESOLVER_ADDRESS)],
+        search: container.dns_search.clone(),
         capabilities: capabilities(container),
         privileged: container.privileged,
         no_new_privileges: container.security.no_new_privileges && !container.privileged,
@@ -251,6 +255,7 @@ fn spec(
             .filter(|check| !check.test.is_empty()),
         restart: container.restart,
         log: settings.log.clone(),
+        network: NetworkNamespace::Own,
         attachments: Vec::new(),
     }
 }

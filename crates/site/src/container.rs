@@ -19,7 +19,9 @@ use crate::fields::Fields;
 use crate::keys::CONTAINER;
 use crate::problem::{Report, quoted};
 use crate::yaml::{Key, Node};
-use crate::{Container, ContainerName, NetworkName, Restart, Seccomp, Security, Sources, Span, networks};
+use crate::{
+    Container, ContainerName, NetworkMode, NetworkName, Restart, Seccomp, Security, Sources, Span, networks,
+};
 
 pub(crate) use environment::{references, valueless};
 
@@ -177,7 +179,9 @@ fn empty() -> Container {
         pids_limit: None,
         ulimits: BTreeMap::new(),
         sysctls: BTreeMap::new(),
+        network_mode: NetworkMode::Networks,
         dns: Vec::new(),
+        dns_search: Vec::new(),
         extra_hosts: Vec::new(),
         init: false,
         stop_signal: None,

@@ -143,8 +143,14 @@ pub struct Container {
     pub ulimits: BTreeMap<String, Ulimit>,
     /// Namespaced kernel parameters.
     pub sysctls: BTreeMap<String, String>,
+    /// Whose network namespace it has.
+    #[serde(default)]
+    pub network_mode: NetworkMode,
     /// Name servers instead of the host's for names that are not containers.
     pub dns: Vec<IpAddr>,
+    /// Domains that short names are looked up in.
+    #[serde(default)]
+    pub dns_search: Vec<String>,
     /// Lines of `/etc/hosts`.
     pub extra_hosts: Vec<(String, ExtraHost)>,
     /// A small init as pid 1 that reaps orphans and passes signals on.
@@ -163,17 +169,24 @@ pub struct Container {
     pub host_users: bool,
 }
 
-/// A port published on the host.
+/// Ports published on the host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Port {
     /// The host address; `127.0.0.1` when the file gives none.
     pub host_ip: IpAddr,
-    /// 0 picks a free one.
+    /// The first of them; 0 picks a free one.
     pub host_port: u16,
-    /// Inside.
+    /// The first of them, inside.
     pub container_port: u16,
-    /// TCP or UDP.
+    /// How many in a row, outside and inside; 1 when `host_port` is 0.
+    #[serde(default = "one")]
+    pub count: u16,
+    /// TCP, UDP or SCTP.
     pub protocol: Protocol,
+}
+
+fn one() -> u16 {
+    1
 }
 
 /// Transport protocol of a published port.
@@ -184,6 +197,19 @@ pub enum Protocol {
     Tcp,
     /// RFC 768.
     Udp,
+    /// RFC 9260.
+    Sctp,
+}
+
+impl Protocol {
+    /// As people write it: `tcp`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
 }
 
 /// Something mounted into a container.
@@ -228,6 +254,27 @@ pub struct Attachment {
     pub ipv4_address: Option<Ipv4Addr>,
     /// A fixed address inside the network's subnet.
     pub ipv6_address: Option<Ipv6Addr>,
+    /// A fixed hardware address.
+    #[serde(default)]
+    pub mac_address: Option<[u8; 6]>,
+    /// The network with the highest has the default route; of equals, the first by name that has a way out.
+    #[serde(default)]
+    pub gateway_priority: i32,
+}
+
+/// Whose network namespace a container has.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkMode {
+    /// Its own, with a link to each of its networks.
+    #[default]
+    Networks,
+    /// The host's.
+    Host,
+    /// Its own, with nothing but loopback.
+    None,
+    /// That of another container of the file: `container:NAME` or `service:NAME`.
+    Container(ContainerName),
 }
 
 /// When a dependency counts as there.
@@ -340,8 +387,83 @@ pub struct Network {
     pub gateway: Option<Ipv4Addr>,
     /// False turns IPv6 off; true by default.
     pub ipv6: Option<bool>,
+    /// What joins its members.
+    #[serde(default)]
+    pub driver: Driver,
+    /// Its members reach the outside and the resolver, but not each other.
+    #[serde(default)]
+    pub isolated: bool,
+    /// Bytes; that of the way out when absent.
+    #[serde(default)]
+    pub mtu: Option<u32>,
+    /// What happens when somebody else comes to use its range.
+    #[serde(default)]
+    pub on_conflict: OnConflict,
+    /// Not of this file: the network of this name that was made with `linkspan network create`.
+    #[serde(default)]
+    pub external: Option<NetworkName>,
     /// Free text.
     pub labels: BTreeMap<String, String>,
+}
+
+/// What joins the members of a network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Driver {
+    /// A bridge of the network's own, behind the host's address.
+    #[default]
+    Bridge,
+    /// A link of the host's, each member with a hardware address of its own: they are on the LAN itself.
+    Macvlan {
+        /// Name of the host's link.
+        parent: String,
+        /// How members see each other.
+        mode: MacvlanMode,
+    },
+    /// A link of the host's, all members with its hardware address.
+    Ipvlan {
+        /// Name of the host's link.
+        parent: String,
+        /// Switched or routed.
+        mode: IpvlanMode,
+    },
+}
+
+/// How members of a macvlan see each other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MacvlanMode {
+    /// Directly.
+    #[default]
+    Bridge,
+    /// Not at all.
+    Private,
+    /// By way of the switch outside.
+    Vepa,
+    /// There is only one, and it has the whole link.
+    Passthru,
+}
+
+/// How an ipvlan forwards.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IpvlanMode {
+    /// As a switch.
+    #[default]
+    L2,
+    /// As a router: no broadcasts.
+    L3,
+}
+
+/// What happens when somebody else comes to use a network's range.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnConflict {
+    /// It moves to a free range, with all that is on it. A range that the file names never moves.
+    #[default]
+    Move,
+    /// It stays, and the conflict is shown.
+    Report,
 }
 
 /// A named volume of the file.

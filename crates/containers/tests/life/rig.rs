@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use linkspan_containers::{Config, Containers, Event, ExecSpec, Exit, LogOptions, LogStream, Sandbox};
-use linkspan_plan::{ContainerId, ContainerSpec, IdRange, LogSpec, Resources};
+use linkspan_plan::{ContainerId, ContainerSpec, IdRange, LogSpec, NetworkNamespace, Resources};
 use linkspan_site::{Restart, Seccomp};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -138,6 +138,7 @@ impl Rig {
             hosts: Vec::new(),
             addresses: Vec::new(),
             nameservers: vec!["169.254.53.53".parse().unwrap()],
+            search: Vec::new(),
             capabilities: CAPABILITIES.iter().map(ToString::to_string).collect(),
             privileged: false,
             no_new_privileges: true,
@@ -155,6 +156,7 @@ impl Rig {
                 max_size: 1 << 20,
                 max_files: 3,
             },
+            network: NetworkNamespace::Own,
             attachments: Vec::new(),
         }
     }

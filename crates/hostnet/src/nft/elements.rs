@@ -168,12 +168,8 @@ fn behind(end: &Option<Vec<u8>>) -> (bool, &[u8]) {
 /// A published port: which map, key and data.
 fn publish(dnat: &Dnat) -> Result<(&'static str, Vec<u8>, Vec<u8>), FirewallError> {
     let refuse = |reason| {
-        let protocol = match dnat.protocol {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-        };
         Err(FirewallError::Port {
-            port: format!("{}:{}/{protocol}", dnat.host_ip, dnat.host_port),
+            port: format!("{}:{}/{}", dnat.host_ip, dnat.host_port, dnat.protocol.name()),
             reason,
         })
     };
@@ -221,6 +217,7 @@ pub(crate) fn protocol_number(protocol: Protocol) -> u8 {
     match protocol {
         Protocol::Tcp => 6,
         Protocol::Udp => 17,
+        Protocol::Sctp => 132,
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use linkspan_hostnet::{Config, HostNet};
 use linkspan_plan::{Attachment, Dnat, Firewall, IdRange, NetworkId, NetworkSpec, NetworkV6};
-use linkspan_site::Protocol;
+use linkspan_site::{Driver, Protocol};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use tempfile::TempDir;
@@ -185,6 +185,8 @@ pub(crate) fn network(number: u8) -> NetworkSpec {
         }),
         internal: number == 3,
         mtu: 1500,
+        driver: Driver::Bridge,
+        retiring: Vec::new(),
     }
 }
 
@@ -202,6 +204,9 @@ pub(crate) fn attachment(network: u8, number: u8) -> Attachment {
         gateway6: outward.then(|| guest6(network, 1)),
         mtu: 1500,
         resolver: true,
+        driver: Driver::Bridge,
+        isolated: false,
+        retiring: Vec::new(),
     }
 }
 
@@ -230,6 +235,7 @@ pub(crate) fn publish(
         host_port,
         to_ip: to.into(),
         to_port,
+        count: 1,
     }
 }
 

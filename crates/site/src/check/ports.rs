@@ -77,9 +77,9 @@ fn shown(port: &Port) -> String {
         IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => format!("[{address}]"),
     };
-    let protocol = match port.protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-    };
-    format!("host port `{address}:{}/{protocol}`", port.host_port)
+    format!(
+        "host port `{address}:{}/{}`",
+        port.host_port,
+        port.protocol.name()
+    )
 }

@@ -139,6 +139,7 @@ fn attachment(node: &Node, marks: &mut NetworkMarks, report: &mut Report) -> Att
         aliases,
         ipv4_address,
         ipv6_address,
+        ..Attachment::default()
     }
 }
 

@@ -71,6 +71,7 @@ impl Published {
                 host_ip,
                 host_port,
                 container_port,
+                count: 1,
                 protocol,
             }
         })

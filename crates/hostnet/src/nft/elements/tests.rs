@@ -9,6 +9,7 @@ fn dnat(host_ip: &str, to_ip: &str, to_port: u16) -> Dnat {
         host_port: 5353,
         to_ip: to_ip.parse().unwrap(),
         to_port,
+        count: 1,
     }
 }
 
