@@ -6,7 +6,7 @@ use linkspan_api::v1::{Accepted, PlanView, SiteSource, StepView};
 use linkspan_plan::{
     Change, ContainerId, Desired, HeldBack, HostPort, MountKind, Observation, Refusal, Run, Sign, World,
 };
-use linkspan_site::{MountSource, ProjectName, Site, Sources};
+use linkspan_site::{MountSource, Port, ProjectName, Site, Sources};
 use linkspan_telemetry::chain;
 use std::net::SocketAddr;
 use tokio::sync::oneshot;
@@ -345,7 +345,8 @@ impl Reconciler {
             .all(|refusal| matches!(refusal, Refusal::NoImage { .. } | Refusal::Subnet(_)));
         let mut messages: Vec<String> = refusals.iter().map(ToString::to_string).collect();
         for (name, container) in &site.containers {
-            for port in container.ports.iter().filter(|port| port.host_port != 0) {
+            let written = container.ports.iter().filter(|port| port.host_port != 0);
+            for port in written.flat_map(Port::each) {
                 let wanted = HostPort {
                     protocol: port.protocol,
                     address: SocketAddr::new(port.host_ip, port.host_port),

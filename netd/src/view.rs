@@ -7,7 +7,7 @@ use std::sync::Arc;
 use linkspan_api::feed::SocketKind;
 use linkspan_api::v1::{ContainerView, Event, RouteView, SiteSummary};
 use linkspan_plan::{Health, Job, Observation, Plan, Run};
-use linkspan_site::{Action, HostPattern, ProjectName, Site, Target};
+use linkspan_site::{Action, HostPattern, Port, ProjectName, Site, Target};
 
 use crate::events::now_ms;
 use crate::publish::https_port;
@@ -292,7 +292,10 @@ impl View {
             .get(&slot.project)
             .and_then(|site| site.containers.get(&slot.container));
         let mut ports = Vec::new();
-        for port in declared.into_iter().flat_map(|one| &one.ports) {
+        for port in declared
+            .into_iter()
+            .flat_map(|one| one.ports.iter().flat_map(Port::each))
+        {
             let word = port.protocol.name();
             // A port that asked for any has the one that is forwarded though nobody wrote it.
             let is_written = |number: u16| {

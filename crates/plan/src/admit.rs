@@ -97,7 +97,8 @@ pub fn admit(site: &Site, world: &World<'_>) -> Vec<Refusal> {
                     .values()
                     .flat_map(|other| &other.ports)
                     .any(|held| {
-                        held.host_port == port.host_port
+                        held.host_port <= port.last_host_port()
+                            && port.host_port <= held.last_host_port()
                             && held.protocol == port.protocol
                             && (held.host_ip == port.host_ip
                                 || held.host_ip.is_unspecified()

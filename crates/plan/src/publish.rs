@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use linkspan_site::{Container, ContainerName, ProjectName, Site};
+use linkspan_site::{Container, ContainerName, Port, ProjectName, Site};
 use serde::{Deserialize, Serialize};
 
 use crate::lease::mix;
@@ -149,7 +149,7 @@ fn publish_ports(
     container: &Container,
 ) {
     let service = service_id(project, name);
-    for port in &container.ports {
+    for port in container.ports.iter().flat_map(Port::each) {
         let host_port = match port.host_port {
             0 => {
                 let key = format!(
@@ -252,7 +252,8 @@ fn any_port(
         .projects
         .values()
         .flat_map(|site| site.containers.values())
-        .flat_map(|container| container.ports.iter().map(|port| port.host_port))
+        .flat_map(|container| container.ports.iter().flat_map(Port::each))
+        .map(|port| port.host_port)
         .collect();
     let taken: BTreeSet<u16> = leases.ports.values().copied().collect();
     let start = key

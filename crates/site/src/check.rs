@@ -2,6 +2,7 @@
 
 mod addresses;
 mod dependencies;
+mod namespaces;
 mod ports;
 
 use std::collections::{BTreeMap, HashMap};
@@ -33,6 +34,8 @@ type Resolved = (
 /// Checks it, and keeps of networks and volumes what is in use.
 pub(crate) fn resolve(mut draft: Draft, report: &mut Report) -> Resolved {
     routes(&draft, report);
+    namespaces::check(&draft, report);
+    namespaces::depend(&mut draft.containers);
     dependencies::check(&draft.containers, report);
     ports::check(&draft.containers, report);
     if let Ok(default) = DEFAULT_NETWORK.parse() {

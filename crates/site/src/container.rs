@@ -46,6 +46,8 @@ pub(crate) struct Marks {
     pub(crate) mounts: Vec<Span>,
     pub(crate) depends_on: BTreeMap<ContainerName, Span>,
     pub(crate) networks: BTreeMap<NetworkName, NetworkMarks>,
+    pub(crate) network_mode: Span,
+    pub(crate) sysctls: Span,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -128,15 +130,18 @@ pub(crate) fn read(key: &Key, node: &Node, context: &mut Context<'_>, report: &m
         .into_iter()
         .unzip();
     container.devices = security::devices(fields, allow_host_path, report);
+    (container.network_mode, marks.network_mode) = attach::network_mode(fields, report);
     for (name, attachment, mark) in attach::networks(fields, key.span, report) {
         marks.networks.insert(name.clone(), mark);
         container.networks.insert(name, attachment);
     }
+    attach::mac_address(fields, container, report);
     for (name, condition, span) in attach::depends_on(fields, report) {
         marks.depends_on.insert(name.clone(), span);
         container.depends_on.insert(name, condition);
     }
     container.dns = attach::dns(fields, report);
+    container.dns_search = attach::dns_search(fields, report);
     container.extra_hosts = attach::extra_hosts(fields, report);
 
     container.memory_limit = limits::memory(fields, report);
@@ -144,6 +149,7 @@ pub(crate) fn read(key: &Key, node: &Node, context: &mut Context<'_>, report: &m
     container.pids_limit = limits::pids(fields, report);
     container.ulimits = limits::ulimits(fields, report);
     container.sysctls = limits::sysctls(fields, report);
+    marks.sysctls = fields.entry("sysctls").map_or(key.span, |entry| entry.key.span);
 
     container.cap_add = security::capabilities("cap_add", fields, report);
     container.cap_drop = security::capabilities("cap_drop", fields, report);

@@ -145,6 +145,27 @@ impl Report {
         None
     }
 
+    /// One of a few words, each standing for a value.
+    pub(crate) fn word<T: Clone>(&mut self, what: &str, node: &Node, words: &[(&str, T)]) -> Option<T> {
+        let text = self.text(what, node)?;
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+            return Some(value.clone());
+        }
+        let known = words.iter().map(|(word, _)| *word);
+        let nearest = self.nearest(text, known.clone());
+        let problem = self.at(node.span, format!("`{what}` can't be {}", quoted(text)));
+        match nearest {
+            Some(nearest) => problem.hint(format!("did you mean `{nearest}`?")),
+            None => problem.hint(
+                known
+                    .map(|word| format!("`{word}`"))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            ),
+        };
+        None
+    }
+
     /// A whole number in a range.
     pub(crate) fn whole(&mut self, what: &str, node: &Node, from: i64, to: i64) -> Option<i64> {
         self.parsed(what, node, |text| match text.trim().parse::<i64>() {

@@ -14,7 +14,7 @@ use crate::yaml::Entry;
 pub(crate) use container::{
     ATTACHMENT, BIND, CONTAINER, DEPENDENCY, DEVICE, ENV_FILE, HEALTHCHECK, MOUNT, PORT, TMPFS, ULIMIT,
 };
-pub(crate) use site::{IPAM, IPAM_CONFIG, NETWORK, ROUTE, SITE, VOLUME};
+pub(crate) use site::{DRIVER_OPTIONS, IPAM, IPAM_CONFIG, NETWORK, ROUTE, SITE, VOLUME};
 
 /// The keys of one kind of mapping.
 #[derive(Debug)]
@@ -99,6 +99,10 @@ mod tests {
             (&SITE, "@"),
             (&ROUTE, "routes: { a: { @ } }"),
             (&NETWORK, "networks: { a: { @ } }"),
+            (
+                &DRIVER_OPTIONS,
+                "networks: { a: { driver: macvlan, driver_opts: { @ } } }",
+            ),
             (&IPAM, "networks: { a: { ipam: { @ } } }"),
             (&IPAM_CONFIG, "networks: { a: { ipam: { config: [{ @ }] } } }"),
             (&VOLUME, "volumes: { a: { @ } }"),

@@ -115,7 +115,7 @@ pub struct Container {
     pub ports: Vec<Port>,
     /// Binds, volumes and tmpfs, in the order of the file.
     pub mounts: Vec<Mount>,
-    /// At least one.
+    /// At least one, if it has a network namespace of its own and `network_mode` isn't `none`; else none.
     pub networks: BTreeMap<NetworkName, Attachment>,
     /// Started before this one.
     pub depends_on: BTreeMap<ContainerName, Condition>,
@@ -187,6 +187,27 @@ pub struct Port {
 
 fn one() -> u16 {
     1
+}
+
+impl Port {
+    /// Each of them by itself.
+    pub fn each(&self) -> impl Iterator<Item = Self> + use<> {
+        let first = self.clone();
+        (0..self.count.max(1)).map(move |step| Self {
+            host_port: match first.host_port {
+                0 => 0,
+                port => port.saturating_add(step),
+            },
+            container_port: first.container_port.saturating_add(step),
+            count: 1,
+            ..first
+        })
+    }
+
+    /// The last of them on the host.
+    pub fn last_host_port(&self) -> u16 {
+        self.host_port.saturating_add(self.count.saturating_sub(1))
+    }
 }
 
 /// Transport protocol of a published port.

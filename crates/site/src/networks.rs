@@ -1,5 +1,7 @@
 //! The `networks` and `volumes` of the file.
 
+mod driver;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -9,7 +11,7 @@ use crate::fields::Fields;
 use crate::keys::{IPAM, IPAM_CONFIG, NETWORK, VOLUME};
 use crate::problem::{Report, quoted};
 use crate::yaml::{Node, Value};
-use crate::{Network, NetworkName, Span, Volume, VolumeName};
+use crate::{Network, NetworkName, OnConflict, Span, Volume, VolumeName};
 
 /// A network and where its parts were written.
 #[derive(Default)]
@@ -18,7 +20,14 @@ pub(crate) struct Draft {
     pub(crate) name: Span,
     pub(crate) subnet: Span,
     pub(crate) subnet6: Span,
+    /// Written with `external: true`; without a `name`, its key is its name.
+    pub(crate) is_external: bool,
 }
+
+/// IPv6 needs so many (RFC 8200, section 5).
+const SMALLEST_MTU: i64 = 1_280;
+/// The longest IP packet.
+const LARGEST_MTU: i64 = 65_535;
 
 /// Reads `networks`.
 pub(crate) fn read(node: &Node, report: &mut Report) -> BTreeMap<NetworkName, Draft> {
@@ -28,12 +37,17 @@ pub(crate) fn read(node: &Node, report: &mut Report) -> BTreeMap<NetworkName, Dr
     let mut networks = BTreeMap::new();
     for entry in entries {
         let name = name::<NetworkName>(&entry.key.text, entry.key.span, report);
-        let mut draft = Draft::default();
+        let mut draft = Draft {
+            name: entry.key.span,
+            ..Draft::default()
+        };
         if !entry.value.is_null() {
             network(&entry.value, &mut draft, report);
         }
-        draft.name = entry.key.span;
         if let Some(name) = name {
+            if draft.is_external {
+                draft.network.external.get_or_insert_with(|| name.clone());
+            }
             networks.insert(name, draft);
         }
     }
@@ -123,7 +137,32 @@ fn network(node: &Node, draft: &mut Draft, report: &mut Report) {
     let Some(fields) = Fields::read(node, &NETWORK, report) else {
         return;
     };
-    only("driver", "bridge", &fields, report);
+    if fields.flag("external", report) == Some(true) {
+        draft.network.external = external(node, &fields, report);
+        draft.is_external = true;
+        return;
+    }
+    if let Some(entry) = fields.entry("name") {
+        report
+            .at(entry.key.span, "only an external network has a `name`")
+            .hint("the network of this file is called by its key, with the project's name before it on the host");
+    }
+    draft.network.driver = driver::read(node, &fields, report);
+    draft.network.isolated = fields.flag("isolated", report).unwrap_or(false);
+    if let Some(node) = fields.get("mtu", report) {
+        draft.network.mtu = report
+            .whole("mtu", node, SMALLEST_MTU, LARGEST_MTU)
+            .map(|mtu| mtu as u32);
+    }
+    if let Some(node) = fields.get("on_conflict", report) {
+        draft.network.on_conflict = report
+            .word(
+                "on_conflict",
+                node,
+                &[("move", OnConflict::Move), ("report", OnConflict::Report)],
+            )
+            .unwrap_or_default();
+    }
     draft.network.internal = fields.flag("internal", report).unwrap_or(false);
     draft.network.labels = labels(&fields, report);
     draft.network.ipv6 = fields.flag("ipv6", report);
@@ -152,6 +191,25 @@ fn network(node: &Node, draft: &mut Draft, report: &mut Report) {
             "the network has an IPv6 subnet, but IPv6 is turned off",
         );
     }
+    driver::check(&fields, draft, report);
+}
+
+/// The name of a network that somebody else looks after; nothing else may be said of it here.
+fn external(node: &Node, fields: &Fields<'_>, report: &mut Report) -> Option<NetworkName> {
+    for entry in node.entries() {
+        let key = entry.key.text.as_str();
+        if !matches!(key, "external" | "name" | "labels") && !key.starts_with("x-") {
+            report
+                .at(
+                    entry.key.span,
+                    format!("`{key}` can't be set for an external network"),
+                )
+                .hint("`linkspan network create` has an option for it");
+        }
+    }
+    let node = fields.get("name", report)?;
+    let text = report.text("name", node)?;
+    name(text, node.span, report)
 }
 
 fn ipam(node: &Node, draft: &mut Draft, report: &mut Report) {

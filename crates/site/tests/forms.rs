@@ -59,7 +59,11 @@ fn forms_of_one_meaning() {
             "ports: ['[::1]:1-2:3-4']",
             "ports: [{ host_ip: '::1', published: 1-2, target: 3-4 }]",
         ),
-        ("ports: ['1-2:3-4']", "ports: ['1:3', '127.0.0.1:2:4/tcp']"),
+        ("ports: ['1-2:3-4']", "ports: ['127.0.0.1:1-2:3-4/tcp']"),
+        (
+            "mac_address: 02-00-00-00-00-0A",
+            "networks: { default: { mac_address: '02:00:00:00:00:0a' } }",
+        ),
         (
             "volumes: ['v:/v:ro']",
             "volumes: [{ type: volume, source: v, target: /v/, read_only: true }]",

@@ -53,6 +53,10 @@ fn fits(
     report: &mut Report,
 ) {
     let parts = &network.network;
+    if parts.external.is_some() {
+        // Only the daemon knows its subnet.
+        return;
+    }
     if let Some(address) = attachment.ipv4_address {
         match parts.subnet {
             None => {

@@ -9,8 +9,8 @@ use crate::keys::{ATTACHMENT, DEPENDENCY};
 use crate::problem::{Report, quoted};
 use crate::yaml::{Node, Value};
 use crate::{
-    Attachment, Condition, ContainerName, DEFAULT_NETWORK, ExtraHost, NetworkName, Span, hosts,
-    networks as named,
+    Attachment, Condition, Container, ContainerName, DEFAULT_NETWORK, ExtraHost, NetworkMode, NetworkName,
+    Span, hosts, networks as named,
 };
 
 /// The networks to join; `default` if the key isn't there.
@@ -19,6 +19,9 @@ pub(super) fn networks(
     container: Span,
     report: &mut Report,
 ) -> Vec<(NetworkName, Attachment, NetworkMarks)> {
+    if fields.entry("network_mode").is_some() {
+        return Vec::new();
+    }
     let default = || {
         DEFAULT_NETWORK
             .parse()
@@ -73,8 +76,8 @@ pub(super) fn networks(
         || matches!(&node.value, Value::Map(entries) if entries.is_empty())
     {
         report
-            .at(node.span, "a container without any network is not supported yet")
-            .hint("remove the key to join `default`, or join a network with `internal: true`");
+            .at(node.span, "`networks` is empty")
+            .hint("remove the key to join `default`, or write `network_mode: none` for a container without any network");
     }
     joined
 }
@@ -139,8 +142,136 @@ fn attachment(node: &Node, marks: &mut NetworkMarks, report: &mut Report) -> Att
         aliases,
         ipv4_address,
         ipv6_address,
-        ..Attachment::default()
+        mac_address: fields.parsed("mac_address", report, hardware_address),
+        gateway_priority: fields
+            .get("gw_priority", report)
+            .and_then(|node| report.whole("gw_priority", node, i32::MIN.into(), i32::MAX.into()))
+            .map_or(0, |priority| priority as i32),
     }
+}
+
+/// Six bytes in hexadecimal, the address of one station: neither a group's nor all zeros.
+pub(super) fn hardware_address(text: &str) -> Result<[u8; 6], String> {
+    let bytes: Vec<u8> = text
+        .split([':', '-'])
+        .filter(|part| part.len() == 2)
+        .filter_map(|part| u8::from_str_radix(part, 16).ok())
+        .collect();
+    match <[u8; 6]>::try_from(bytes) {
+        Ok(address) if text.len() == 17 && address != [0; 6] && address[0] & 1 == 0 => Ok(address),
+        Ok(address) if text.len() == 17 && address[0] & 1 == 1 => Err(format!(
+            "must be the address of one station, and {text} is a group's"
+        )),
+        _ => Err(format!(
+            "must be a hardware address such as `02:00:00:00:00:07`, not {}",
+            quoted(text)
+        )),
+    }
+}
+
+/// The container's own `mac_address`: that of its one network.
+pub(super) fn mac_address(fields: &Fields<'_>, container: &mut Container, report: &mut Report) {
+    let Some(address) = fields.parsed("mac_address", report, hardware_address) else {
+        return;
+    };
+    let Some(entry) = fields.entry("mac_address") else {
+        return;
+    };
+    let mut networks = container.networks.values_mut();
+    match (networks.next(), networks.next()) {
+        (Some(only), None) if only.mac_address.is_none() => only.mac_address = Some(address),
+        (Some(_), None) => {
+            report.at(
+                entry.key.span,
+                "the container's network has a `mac_address` already",
+            );
+        }
+        _ => {
+            report
+                .at(entry.key.span, "the container is not on exactly one network")
+                .hint("write `mac_address` below the network that it is for");
+        }
+    }
+}
+
+/// Whose network namespace it has, and what may then not be said of its own.
+pub(super) fn network_mode(fields: &Fields<'_>, report: &mut Report) -> (NetworkMode, Span) {
+    let default = (NetworkMode::Networks, Span::default());
+    let Some(node) = fields.get("network_mode", report) else {
+        return default;
+    };
+    let Some(text) = report.text("network_mode", node) else {
+        return default;
+    };
+    let target = text
+        .strip_prefix("container:")
+        .or_else(|| text.strip_prefix("service:"));
+    let (mode, barred): (_, &[&str]) = match (text, target) {
+        ("host", _) => (
+            NetworkMode::Host,
+            &["networks", "ports", "mac_address", "dns", "dns_search"],
+        ),
+        ("none", _) => (
+            NetworkMode::None,
+            &["networks", "ports", "mac_address", "dns", "dns_search"],
+        ),
+        (_, Some(name)) => match named::name::<ContainerName>(name, node.span, report) {
+            Some(name) => (
+                NetworkMode::Container(name),
+                &[
+                    "networks",
+                    "ports",
+                    "mac_address",
+                    "dns",
+                    "dns_search",
+                    "extra_hosts",
+                    "hostname",
+                    "userns_mode",
+                ],
+            ),
+            None => return default,
+        },
+        ("bridge" | "default", _) => {
+            report
+                .at(node.span, format!("`network_mode` can't be {}", quoted(text)))
+                .hint("leave it out: the container joins `default`, or what `networks` names");
+            return default;
+        }
+        _ => {
+            report
+                .at(node.span, format!("`network_mode` can't be {}", quoted(text)))
+                .hint("`host`, `none` or `container:NAME`");
+            return default;
+        }
+    };
+    for key in barred {
+        if let Some(entry) = fields.entry(key) {
+            report
+                .at(
+                    entry.key.span,
+                    format!("with `network_mode: {text}`, the container has no `{key}` of its own"),
+                )
+                .related(node.span, "written here");
+        }
+    }
+    (mode, node.span)
+}
+
+/// Domains for the `search` line, as resolv.conf(5) allows them.
+pub(super) fn dns_search(fields: &Fields<'_>, report: &mut Report) -> Vec<String> {
+    let Some(node) = fields.get("dns_search", report) else {
+        return Vec::new();
+    };
+    let mut domains = Vec::new();
+    for (text, span) in report.one_or_more("dns_search", node) {
+        match hosts::normalise(text) {
+            Ok(name) => domains.push(name),
+            Err(error) => {
+                report.at(span, error.to_string());
+            }
+        }
+    }
+    domains
 }
 
 pub(super) fn depends_on(fields: &Fields<'_>, report: &mut Report) -> Vec<(ContainerName, Condition, Span)> {

@@ -12,9 +12,11 @@ use crate::{Port, Protocol, Span};
 
 /// Most ports that a file publishes: as many as there are.
 pub(super) const MOST: usize = 65_536;
+/// Most ports of a range on a loopback address, where each is a socket of its own.
+const MOST_LOCAL: usize = 256;
 /// Where a port without an address is published.
 const DEFAULT_IP: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const FORMS: &str = "forms are `80`, `8080:80`, `127.0.0.1:8080:80`, `[::1]:8080:80`, `3000-3005:3000-3005`, each with `/udp` if you like";
+const FORMS: &str = "forms are `80`, `8080:80`, `127.0.0.1:8080:80`, `[::1]:8080:80`, `3000-3005:3000-3005`, each with `/udp` or `/sctp` if you like";
 
 /// A fault, and a hint.
 type Fault = (String, Option<String>);
@@ -39,7 +41,7 @@ pub(super) fn read(fields: &Fields<'_>, context: &mut Context<'_>, report: &mut 
             return ports;
         }
         context.ports_left -= count;
-        ports.extend(published.each().map(|port| (port, item.span)));
+        ports.extend(published.runs().map(|port| (port, item.span)));
     }
     ports
 }
@@ -54,30 +56,44 @@ struct Published {
 }
 
 impl Published {
-    fn each(self) -> impl Iterator<Item = Port> {
+    /// A range is one run, but for free ports, each of which is chosen by itself.
+    fn runs(self) -> impl Iterator<Item = Port> {
         let Self {
             host_ip,
             host,
             inside,
             protocol,
         } = self;
-        let first = *inside.start();
-        inside.map(move |container_port| {
-            // Both ranges are of one length, so this never overflows.
-            let host_port = host
-                .as_ref()
-                .map_or(0, |host| host.start() + (container_port - first));
-            Port {
-                host_ip,
-                host_port,
-                container_port,
-                count: 1,
-                protocol,
-            }
+        let (runs, count) = match &host {
+            Some(_) => (*inside.start()..=*inside.start(), inside.len() as u16),
+            None => (inside, 1),
+        };
+        runs.map(move |container_port| Port {
+            host_ip,
+            host_port: host.as_ref().map_or(0, |host| *host.start()),
+            container_port,
+            count,
+            protocol,
         })
     }
 
     fn checked(self) -> Result<Self, Fault> {
+        if self.protocol == Protocol::Sctp && self.host_ip.is_loopback() {
+            return Err((
+                format!("SCTP can't be published on {}", self.host_ip),
+                Some("only TCP and UDP are forwarded on loopback; name another address of this host, or `0.0.0.0`".to_owned()),
+            ));
+        }
+        if self.host_ip.is_loopback() && self.inside.len() > MOST_LOCAL {
+            return Err((
+                format!(
+                    "{} ports on {} are too many: each is a socket there, and {MOST_LOCAL} are the most of one range",
+                    self.inside.len(),
+                    self.host_ip
+                ),
+                Some("publish a smaller range, or the range on another address of this host".to_owned()),
+            ));
+        }
         let Some(host) = &self.host else { return Ok(self) };
         let (outside, inside) = (host.len(), self.inside.len());
         if outside == inside {
@@ -223,13 +239,10 @@ fn protocol(name: &str) -> Result<Protocol, Fault> {
     match name.to_ascii_lowercase().as_str() {
         "tcp" => Ok(Protocol::Tcp),
         "udp" => Ok(Protocol::Udp),
-        "sctp" => Err((
-            "protocol `sctp` is not supported yet".to_owned(),
-            Some("`tcp` or `udp`".to_owned()),
-        )),
+        "sctp" => Ok(Protocol::Sctp),
         _ => Err((
             format!("{} is no protocol", quoted(name)),
-            Some("`tcp` or `udp`".to_owned()),
+            Some("`tcp`, `udp` or `sctp`".to_owned()),
         )),
     }
 }
@@ -282,11 +295,11 @@ mod tests {
     fn ports(text: &str) -> Result<Vec<String>, String> {
         let published = short(text).map_err(|(message, _)| message)?;
         Ok(published
-            .each()
+            .runs()
             .map(|port| {
                 format!(
-                    "{}|{}|{}|{:?}",
-                    port.host_ip, port.host_port, port.container_port, port.protocol
+                    "{}|{}|{}|{}|{:?}",
+                    port.host_ip, port.host_port, port.container_port, port.count, port.protocol
                 )
             })
             .collect())
@@ -295,22 +308,21 @@ mod tests {
     #[test]
     fn every_short_form_is_understood() {
         for (text, expected) in [
-            ("80", vec!["127.0.0.1|0|80|Tcp"]),
-            ("8080:80", vec!["127.0.0.1|8080|80|Tcp"]),
-            ("0:80", vec!["127.0.0.1|0|80|Tcp"]),
-            ("0.0.0.0:53:53/udp", vec!["0.0.0.0|53|53|Udp"]),
-            ("[::1]:80:81", vec!["::1|80|81|Tcp"]),
-            ("127.0.0.1::80", vec!["127.0.0.1|0|80|Tcp"]),
-            (
-                "3000-3001:4000-4001",
-                vec!["127.0.0.1|3000|4000|Tcp", "127.0.0.1|3001|4001|Tcp"],
-            ),
-            ("10-11", vec!["127.0.0.1|0|10|Tcp", "127.0.0.1|0|11|Tcp"]),
-            ("65535:65535", vec!["127.0.0.1|65535|65535|Tcp"]),
+            ("80", vec!["127.0.0.1|0|80|1|Tcp"]),
+            ("8080:80", vec!["127.0.0.1|8080|80|1|Tcp"]),
+            ("0:80", vec!["127.0.0.1|0|80|1|Tcp"]),
+            ("0.0.0.0:53:53/udp", vec!["0.0.0.0|53|53|1|Udp"]),
+            ("192.0.2.1:9:9/SCTP", vec!["192.0.2.1|9|9|1|Sctp"]),
+            ("[::1]:80:81", vec!["::1|80|81|1|Tcp"]),
+            ("127.0.0.1::80", vec!["127.0.0.1|0|80|1|Tcp"]),
+            ("3000-3001:4000-4001", vec!["127.0.0.1|3000|4000|2|Tcp"]),
+            ("10-11", vec!["127.0.0.1|0|10|1|Tcp", "127.0.0.1|0|11|1|Tcp"]),
+            ("65535:65535", vec!["127.0.0.1|65535|65535|1|Tcp"]),
+            ("1-256:1-256", vec!["127.0.0.1|1|1|256|Tcp"]),
+            ("0.0.0.0:1-65535:1-65535", vec!["0.0.0.0|1|1|65535|Tcp"]),
         ] {
             assert_eq!(ports(text).unwrap(), expected, "{text}");
         }
-        assert_eq!(ports("1-65535:1-65535").unwrap().len(), 65_535);
     }
 
     #[test]
@@ -325,6 +337,8 @@ mod tests {
             "80:70000",
             "-1:80",
             "80/sctp",
+            "127.0.0.1:80:80/sctp",
+            "1-257:1-257",
             "80/x",
             "1-3:4-5",
             "1-3:4",

@@ -107,17 +107,67 @@ pub(crate) static NETWORK: Table = Table {
             "Compose's long form of `subnet` and `gateway`.",
             form::ipam,
         ),
-        key("driver", "Only `bridge`.", form::bridge),
+        key(
+            "driver",
+            "`bridge` (the default), or `macvlan` or `ipvlan` for members that must be on the LAN itself.",
+            form::network_driver,
+        ),
+        key(
+            "driver_opts",
+            "Options of `macvlan` and `ipvlan`.",
+            form::driver_options,
+        ),
+        key(
+            "isolated",
+            "Its members don't reach each other, only the outside and published ports.",
+            form::flag,
+        ),
+        key(
+            "mtu",
+            "Largest packet in bytes. Default: that of the way out.",
+            form::mtu,
+        ),
+        key(
+            "on_conflict",
+            "`move` (the default): if somebody else comes to use its range, it moves to a free one. `report`: it stays.",
+            form::on_conflict,
+        ),
+        key(
+            "external",
+            "Not made by this file: a network that was made with `linkspan network create`.",
+            form::flag,
+        ),
+        key(
+            "name",
+            "Name of an external network on the host. Default: the key.",
+            form::name,
+        ),
         key("labels", "Free text for people and tools.", form::labels),
     ],
-    later: &[
-        later("external"),
-        later("name"),
-        later("attachable"),
-        later("driver_opts"),
-        later("enable_ipv4"),
-    ],
+    later: &[later("attachable"), later("enable_ipv4")],
     extensions: true,
+};
+
+pub(crate) static DRIVER_OPTIONS: Table = Table {
+    what: "`driver_opts`",
+    keys: &[
+        key(
+            "parent",
+            "Link of the host that the members are put on: `eth0`.",
+            form::text,
+        ),
+        key(
+            "macvlan_mode",
+            "`bridge` (the default), `private`, `vepa` or `passthru`.",
+            form::macvlan_mode,
+        ),
+        key("ipvlan_mode", "`l2` (the default) or `l3`.", form::ipvlan_mode),
+    ],
+    later: &[(
+        "com.docker.network.driver.mtu",
+        "write `mtu` in the network itself",
+    )],
+    extensions: false,
 };
 
 pub(crate) static IPAM: Table = Table {

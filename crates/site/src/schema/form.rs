@@ -118,8 +118,44 @@ pub(crate) fn ipam_configs() -> Json {
     json!({ "type": "array", "items": object(&keys::IPAM_CONFIG), "maxItems": 2 })
 }
 
-pub(crate) fn bridge() -> Json {
-    one_of(&["bridge"])
+pub(crate) fn network_driver() -> Json {
+    one_of(&["bridge", "macvlan", "ipvlan"])
+}
+
+pub(crate) fn driver_options() -> Json {
+    object(&keys::DRIVER_OPTIONS)
+}
+
+pub(crate) fn macvlan_mode() -> Json {
+    one_of(&["bridge", "private", "vepa", "passthru"])
+}
+
+pub(crate) fn ipvlan_mode() -> Json {
+    one_of(&["l2", "l3"])
+}
+
+pub(crate) fn mtu() -> Json {
+    whole(1_280, 65_535)
+}
+
+pub(crate) fn on_conflict() -> Json {
+    one_of(&["move", "report"])
+}
+
+pub(crate) fn network_mode() -> Json {
+    json!({ "anyOf": [
+        { "enum": ["host", "none"] },
+        { "type": "string", "pattern": "^(container|service):" },
+        variable()
+    ] })
+}
+
+pub(crate) fn hardware_address() -> Json {
+    json!({ "anyOf": [{ "type": "string", "pattern": "^[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}$" }, variable()] })
+}
+
+pub(crate) fn priority() -> Json {
+    whole(i32::MIN.into(), i32::MAX.into())
 }
 
 pub(crate) fn default_driver() -> Json {
@@ -166,7 +202,7 @@ pub(crate) fn port() -> Json {
 }
 
 pub(crate) fn protocol() -> Json {
-    one_of(&["tcp", "udp"])
+    one_of(&["tcp", "udp", "sctp"])
 }
 
 pub(crate) fn port_mode() -> Json {

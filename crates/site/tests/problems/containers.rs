@@ -12,7 +12,6 @@ fn keys_that_are_not_supported_yet() {
             line 3, column 5: `build` is not supported yet (build the image with another tool and `linkspan load` it)
             line 4, column 5: `idle` is not supported yet
             line 5, column 5: `basic_auth` is not supported yet
-            line 6, column 5: `network_mode` is not supported yet (use `networks`)
             line 7, column 5: `deploy` is not supported yet (`replicas`, `cpus` and `mem_limit` are keys of the container itself)
             line 8, column 5: `profiles` is not supported yet
             line 9, column 5: `secrets` is not supported yet
@@ -21,7 +20,6 @@ fn keys_that_are_not_supported_yet() {
             line 12, column 5: `tty` is not supported yet
             line 13, column 1: `secrets` is not supported yet
             line 14, column 1: `configs` is not supported yet
-            line 16, column 8: `external` is not supported yet
             line 18, column 16: driver `nfs` is not supported yet (only `local` is)
         "#]],
     );
@@ -79,7 +77,7 @@ fn values_that_are_wrong() {
             line 4, column 14: `command` can't be split into words: a quote ' is not closed (or write it as a list: `[program, argument]`)
             line 5, column 18: `working_dir` must be an absolute path inside the container
             line 6, column 11: `user` must be `name` or `uid`, with `:group` or `:gid` if you like, not `a b`
-            line 7, column 13: protocol `sctp` is not supported yet (`tcp` or `udp`)
+            line 7, column 13: SCTP can't be published on 127.0.0.1 (only TCP and UDP are forwarded on loopback; name another address of this host, or `0.0.0.0`)
             line 7, column 22: `localhost` is no address (write `127.0.0.1`)
             line 7, column 39: 2 ports on the host can't be 3 ports inside (both ranges must be of one length)
             line 7, column 48: `::1:80:80` is no port (write an IPv6 address in brackets: `[::1]:8080:80`)
