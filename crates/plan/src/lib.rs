@@ -21,6 +21,7 @@ mod diff;
 mod lease;
 mod lifecycle;
 mod network;
+mod ports;
 mod publish;
 mod spec;
 mod state;

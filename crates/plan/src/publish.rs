@@ -1,19 +1,14 @@
 //! What the proxy must know: which endpoints serve, and who has which names.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-use linkspan_site::{Container, ContainerName, Port, ProjectName, Site};
+use linkspan_site::{Container, ContainerName, ProjectName, Site};
 use serde::{Deserialize, Serialize};
 
-use crate::lease::mix;
 use crate::lifecycle::Serving;
-use crate::{Attachment, ContainerId, ContainerSpec, Dnat, HostPort, Leases, Plan, Slot, World, service_id};
-
-/// First port that is tried for a port that asks for any: the range that RFC 6335 leaves to private use.
-const ANY_PORT_FIRST: u16 = 49_152;
-/// How many there are from there on.
-const ANY_PORTS: u16 = u16::MAX - ANY_PORT_FIRST;
+use crate::ports;
+use crate::{ContainerId, HostPort, Plan, Slot, World, service_id};
 
 /// What the proxy must know.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +75,7 @@ pub(crate) fn publish(world: &World<'_>, serving: &Serving, plan: &mut Plan) {
     for (project, site) in &world.desired.projects {
         for (name, container) in &site.containers {
             publish_service(world, serving, plan, project, name, container);
-            publish_ports(world, serving, plan, project, name, container);
+            ports::publish(world, serving, plan, project, name, container);
             for index in 1..=container.replicas {
                 let slot = Slot {
                     project: project.clone(),
@@ -138,136 +133,6 @@ fn publish_service(
         service.reason = Some("scaled to 0".to_owned());
     }
     plan.published.services.insert(service_id(project, name), service);
-}
-
-fn publish_ports(
-    world: &World<'_>,
-    serving: &Serving,
-    plan: &mut Plan,
-    project: &ProjectName,
-    name: &ContainerName,
-    container: &Container,
-) {
-    let service = service_id(project, name);
-    for port in container.ports.iter().flat_map(Port::each) {
-        let host_port = match port.host_port {
-            0 => {
-                let key = format!(
-                    "{service}/{}:{}/{:?}",
-                    port.host_ip, port.container_port, port.protocol
-                );
-                let Some(number) = any_port(world, &mut plan.leases, key, |number| HostPort {
-                    protocol: port.protocol,
-                    address: SocketAddr::new(port.host_ip, number),
-                }) else {
-                    plan.fail(
-                        project,
-                        name.to_string(),
-                        "no free host port is left for it".to_owned(),
-                    );
-                    continue;
-                };
-                number
-            }
-            number => number,
-        };
-        let at = HostPort {
-            protocol: port.protocol,
-            address: SocketAddr::new(port.host_ip, host_port),
-        };
-        plan.ports.insert(at);
-        if world.observed.foreign_ports.contains(&at) {
-            plan.fail(
-                project,
-                name.to_string(),
-                format!("{at} is held by another program"),
-            );
-            continue;
-        }
-        if at.is_forwarded() {
-            plan.published
-                .forwards
-                .insert(at, (service.clone(), port.container_port));
-        }
-        if at.address.ip().is_loopback() {
-            continue;
-        }
-        // NAT leads to the first replica that runs: the kernel's map has one target for a port.
-        let target = (1..=container.replicas)
-            .map(|index| Slot {
-                project: project.clone(),
-                container: name.clone(),
-                index,
-            })
-            .find_map(|slot| {
-                serving
-                    .ready
-                    .get(&slot)
-                    .or_else(|| serving.running.get(&slot))?
-                    .last()
-                    .cloned()
-            });
-        let to_ip = target
-            .and_then(|id| world.observed.containers.get(&id))
-            .and_then(|seen| reachable(&seen.record.spec, port.host_ip.is_ipv4()));
-        if let Some(to_ip) = to_ip {
-            plan.firewall.dnat.insert(Dnat {
-                protocol: port.protocol,
-                host_ip: port.host_ip,
-                host_port,
-                to_ip,
-                to_port: port.container_port,
-                count: 1,
-            });
-        }
-    }
-}
-
-/// The address on the network that has the default route: answers to anybody leave there.
-fn reachable(spec: &ContainerSpec, v4: bool) -> Option<IpAddr> {
-    let address = |link: &Attachment| -> Option<IpAddr> {
-        if v4 {
-            Some(link.v4.ip().into())
-        } else {
-            link.v6.map(|v6| v6.ip().into())
-        }
-    };
-    let outward = spec.attachments.iter().find(|link| link.gateway4.is_some());
-    outward.or(spec.attachments.first()).and_then(address)
-}
-
-fn any_port(
-    world: &World<'_>,
-    leases: &mut Leases,
-    key: String,
-    at: impl Fn(u16) -> HostPort,
-) -> Option<u16> {
-    if let Some(held) = leases.ports.get(&key)
-        && !world.observed.foreign_ports.contains(&at(*held))
-    {
-        return Some(*held);
-    }
-    let written: BTreeSet<u16> = world
-        .desired
-        .projects
-        .values()
-        .flat_map(|site| site.containers.values())
-        .flat_map(|container| container.ports.iter().flat_map(Port::each))
-        .map(|port| port.host_port)
-        .collect();
-    let taken: BTreeSet<u16> = leases.ports.values().copied().collect();
-    let start = key
-        .bytes()
-        .fold(world.settings.seed, |hash, byte| mix(hash ^ u64::from(byte)));
-    let found = (0..ANY_PORTS)
-        .map(|step| ANY_PORT_FIRST + ((start + u64::from(step)) % u64::from(ANY_PORTS)) as u16)
-        .find(|number| {
-            !taken.contains(number)
-                && !written.contains(number)
-                && !world.observed.foreign_ports.contains(&at(*number))
-        })?;
-    leases.ports.insert(key, found);
-    Some(found)
 }
 
 fn publish_names(

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use self::town::{Town, site, slot};
 use super::*;
 
-mod town;
+pub(crate) mod town;
 
 fn check(actual: &str, expected: &Expect) {
     expected.assert_eq(actual);

@@ -10,16 +10,16 @@ use linkspan_site::{Site, Sources};
 
 use crate::*;
 
-pub(super) struct Town {
-    pub(super) desired: Desired,
-    pub(super) observed: Observed,
-    pub(super) leases: Leases,
-    pub(super) settings: Settings,
-    pub(super) now_ms: u64,
+pub(crate) struct Town {
+    pub(crate) desired: Desired,
+    pub(crate) observed: Observed,
+    pub(crate) leases: Leases,
+    pub(crate) settings: Settings,
+    pub(crate) now_ms: u64,
 }
 
 impl Town {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let images = ["shop:1", "shop:2", "db:1"].map(|name| {
             let image = Image {
                 id: format!("sha256:{name}"),
@@ -59,14 +59,14 @@ impl Town {
         }
     }
 
-    pub(super) fn up(&mut self, text: &str) -> &mut Self {
+    pub(crate) fn up(&mut self, text: &str) -> &mut Self {
         let site = site(text);
         self.desired.projects.insert(site.name.clone(), site);
         self.desired.generation += 1;
         self
     }
 
-    pub(super) fn plan(&self) -> Plan {
+    pub(crate) fn plan(&self) -> Plan {
         plan(&World {
             desired: &self.desired,
             observed: &self.observed,
@@ -77,7 +77,7 @@ impl Town {
     }
 
     /// Makes a plan, carries it out, and tells what it was.
-    pub(super) fn step(&mut self) -> String {
+    pub(crate) fn step(&mut self) -> String {
         let plan = self.plan();
         let told = self.tell(&plan);
         self.leases = plan.leases;
@@ -107,7 +107,7 @@ impl Town {
         told
     }
 
-    pub(super) fn carry_out(&mut self, job: &Job) {
+    pub(crate) fn carry_out(&mut self, job: &Job) {
         if let Job::Remove { id } = job {
             self.observed.containers.remove(id);
             return;
@@ -142,7 +142,7 @@ impl Town {
     }
 
     /// One line for each thing that a plan does; the run of digits in ids is replaced by the container's name.
-    pub(super) fn tell(&self, plan: &Plan) -> String {
+    pub(crate) fn tell(&self, plan: &Plan) -> String {
         let mut told = String::new();
         for network in &plan.networks {
             writeln!(told, "network {} {}", network.id, network.v4).unwrap();
@@ -192,7 +192,7 @@ impl Town {
     }
 
     /// Steps until nothing changes any more.
-    pub(super) fn settle(&mut self) -> String {
+    pub(crate) fn settle(&mut self) -> String {
         let mut told = String::new();
         for round in 1..=20 {
             let plan = self.plan();
@@ -205,7 +205,7 @@ impl Town {
         panic!("still busy after 20 plans:\n{told}");
     }
 
-    pub(super) fn container(&mut self, name: &str) -> &mut Observation {
+    pub(crate) fn container(&mut self, name: &str) -> &mut Observation {
         self.observed
             .containers
             .values_mut()
@@ -213,7 +213,7 @@ impl Town {
             .unwrap()
     }
 
-    pub(super) fn dies(&mut self, name: &str, code: i32) {
+    pub(crate) fn dies(&mut self, name: &str, code: i32) {
         let now_ms = self.now_ms;
         let seen = self.container(name);
         let Run::Running { since_ms, .. } = seen.run else {
@@ -231,7 +231,7 @@ impl Town {
     }
 }
 
-pub(super) fn site(text: &str) -> Site {
+pub(crate) fn site(text: &str) -> Site {
     let none = BTreeMap::new();
     let sources = Sources {
         file: Path::new("/srv/linkspan.yaml"),
@@ -243,7 +243,7 @@ pub(super) fn site(text: &str) -> Site {
         .unwrap_or_else(|problems| panic!("{}", problems.render(sources.file, text.as_bytes())))
 }
 
-pub(super) fn slot(project: &str, container: &str, index: u32) -> Slot {
+pub(crate) fn slot(project: &str, container: &str, index: u32) -> Slot {
     Slot {
         project: project.parse().unwrap(),
         container: container.parse().unwrap(),
