@@ -2,9 +2,8 @@
 
 mod watch;
 
-use std::collections::VecDeque;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -74,12 +73,27 @@ pub struct LogReader {
 enum Place {
     /// Nothing was read yet.
     Start,
-    /// In this file, whose inode tells it after it was renamed; what was read of a line that is still being written.
-    In {
-        file: BufReader<File>,
-        inode: u64,
-        begun: Vec<u8>,
-    },
+    In(Open),
+}
+
+/// A file that is being read.
+#[derive(Debug)]
+struct Open {
+    file: BufReader<File>,
+    /// Tells it after it was renamed.
+    inode: u64,
+    /// What was read of a line that is still being written.
+    begun: Vec<u8>,
+}
+
+impl Open {
+    fn new((inode, file): (u64, fs::File)) -> Self {
+        Self {
+            file: BufReader::new(File::from_std(file)),
+            inode,
+            begun: Vec::new(),
+        }
+    }
 }
 
 impl LogReader {
@@ -118,17 +132,24 @@ impl LogReader {
             }
             // Asked before reading: what is written later than the exit was written is not ours to wait for.
             let ended = !self.follow || self.exit.exists();
-            if let Some(line) = self.line().await? {
-                if self.since.as_ref().is_none_or(|since| line.time >= *since) {
-                    return Ok(Some(line));
+            let mut line = self.line().await?;
+            if line.is_none() {
+                let Some(next) = self.successor().await? else {
+                    if ended || !self.wait().await? {
+                        return Ok(None);
+                    }
+                    continue;
+                };
+                // A file that has a successor is complete, but it may have grown after its end was reached above.
+                line = self.line().await?;
+                if line.is_none() {
+                    self.place = Place::In(next);
                 }
-                continue;
             }
-            if self.turn_over().await? {
-                continue;
-            }
-            if ended || !self.wait().await? {
-                return Ok(None);
+            if let Some(line) = line
+                && self.since.as_ref().is_none_or(|since| line.time >= *since)
+            {
+                return Ok(Some(line));
             }
         }
     }
@@ -146,28 +167,19 @@ impl LogReader {
     /// Goes to where reading begins; false when there is no file yet.
     async fn begin(&mut self) -> io::Result<bool> {
         let (path, tail) = (self.path.clone(), self.tail);
-        let start = tokio::task::spawn_blocking(move || start(&path, tail))
-            .await
-            .map_err(io::Error::other)?;
-        let Some((path, offset)) = start else {
-            return Ok(false);
-        };
-        let Ok(mut file) = File::open(path).await else {
-            return Ok(false);
-        };
-        let inode = file.metadata().await?.ino();
-        file.seek(io::SeekFrom::Start(offset)).await?;
-        self.place = Place::In {
-            file: BufReader::new(file),
-            inode,
-            begun: Vec::new(),
-        };
-        Ok(true)
+        let start = blocking(move || start(&path, tail)).await?;
+        let found = start.is_some();
+        if let Some((file, offset)) = start {
+            let mut open = Open::new(file);
+            open.file.seek(io::SeekFrom::Start(offset)).await?;
+            self.place = Place::In(open);
+        }
+        Ok(found)
     }
 
     /// The next whole line of the current file.
     async fn line(&mut self) -> io::Result<Option<LogLine>> {
-        let Place::In { file, begun, .. } = &mut self.place else {
+        let Place::In(Open { file, begun, .. }) = &mut self.place else {
             return Ok(None);
         };
         loop {
@@ -188,64 +200,68 @@ impl LogReader {
         }
     }
 
-    /// After the end of a file that was rotated: on to the one that followed it.
-    async fn turn_over(&mut self) -> io::Result<bool> {
-        let Place::In { inode, .. } = &self.place else {
-            return Ok(false);
+    /// The file that follows the current one, if that was rotated.
+    async fn successor(&mut self) -> io::Result<Option<Open>> {
+        let Place::In(Open { inode, .. }) = &self.place else {
+            return Ok(None);
         };
-        let inode = *inode;
-        let files = files(&self.path);
-        let at = files
-            .iter()
-            .position(|file| fs::metadata(file).is_ok_and(|about| about.ino() == inode));
-        let next = match at {
-            Some(at) if at + 1 == files.len() => return Ok(false),
-            Some(at) => &files[at + 1],
-            // Dropped meanwhile: what is left begins with the oldest.
-            None => match files.front() {
-                Some(oldest) => oldest,
-                None => return Ok(false),
-            },
-        };
-        let Ok(file) = File::open(next).await else {
-            return Ok(false);
-        };
-        let inode = file.metadata().await?.ino();
-        self.place = Place::In {
-            file: BufReader::new(file),
-            inode,
-            begun: Vec::new(),
-        };
-        Ok(true)
+        let (path, inode) = (self.path.clone(), *inode);
+        let next = blocking(move || {
+            let files = files(&path)?;
+            let current = files.iter().position(|(other, _)| *other == inode);
+            // If it was dropped meanwhile, what is left begins with the oldest.
+            Ok(files.into_iter().nth(current.map_or(0, |current| current + 1)))
+        });
+        Ok(next.await?.map(Open::new))
     }
 }
 
-/// The log's files, oldest first.
-fn files(path: &Path) -> VecDeque<PathBuf> {
-    let mut files = VecDeque::new();
-    if path.exists() {
-        files.push_back(path.to_owned());
-    }
-    for number in 1.. {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)?
+}
+
+/// The log's files with their inodes, oldest first.
+///
+/// A rotation may be under way: it renames from the oldest to the newest, each to the next number. Files are opened in
+/// the other direction, so that one which is renamed meanwhile is met twice, but never missed; and there is never more
+/// than one gap between two numbers.
+fn files(path: &Path) -> io::Result<Vec<(u64, fs::File)>> {
+    let mut files: Vec<(u64, fs::File)> = Vec::new();
+    let mut missing = 0;
+    for number in 0_u32.. {
         let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{number}"));
-        let older = PathBuf::from(name);
-        if !older.exists() {
-            return files;
+        if number > 0 {
+            name.push(format!(".{number}"));
         }
-        files.push_front(older);
+        match fs::File::open(PathBuf::from(name)) {
+            Ok(file) => {
+                let inode = file.metadata()?.ino();
+                files.retain(|(other, _)| *other != inode);
+                files.push((inode, file));
+                missing = 0;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => missing += 1,
+            Err(error) => return Err(error),
+        }
+        if missing == 2 {
+            break;
+        }
     }
-    files
+    files.reverse();
+    Ok(files)
 }
 
 /// File and offset of the first line to read.
-fn start(path: &Path, tail: Option<usize>) -> Option<(PathBuf, u64)> {
-    let files = files(path);
-    let Some(mut wanted) = tail else {
-        return files.front().map(|oldest| (oldest.clone(), 0));
-    };
-    for file in files.iter().rev() {
-        let text = fs::read(file).ok()?;
+fn start(path: &Path, tail: Option<usize>) -> io::Result<Option<((u64, fs::File), u64)>> {
+    let files = files(path)?;
+    let mut first = (0, 0);
+    let mut wanted = tail.unwrap_or_default();
+    let searched = if tail.is_some() { files.len() } else { 0 };
+    for (index, (_, file)) in files.iter().enumerate().take(searched).rev() {
+        let mut text = Vec::new();
+        (&*file).read_to_end(&mut text)?;
         let ends: Vec<usize> = text
             .iter()
             .enumerate()
@@ -257,9 +273,75 @@ fn start(path: &Path, tail: Option<usize>) -> Option<(PathBuf, u64)> {
                 0 => 0,
                 skipped => ends[skipped - 1] + 1,
             };
-            return Some((file.clone(), offset as u64));
+            first = (index, offset as u64);
+            break;
         }
         wanted -= ends.len();
     }
-    files.front().map(|oldest| (oldest.clone(), 0))
+    let (index, offset) = first;
+    Ok(files.into_iter().nth(index).map(|file| (file, offset)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{read_to_string, rename, write};
+
+    use super::*;
+
+    fn reader(folder: &Path) -> LogReader {
+        LogReader {
+            path: folder.join("log.json"),
+            exit: folder.join("exit.json"),
+            follow: true,
+            tail: None,
+            since: None,
+            place: Place::Start,
+            watch: None,
+        }
+    }
+
+    fn entry(number: usize) -> String {
+        format!("{{\"log\":\"{number}\",\"stream\":\"stdout\",\"time\":\"\"}}\n")
+    }
+
+    async fn next(reader: &mut LogReader) -> String {
+        String::from_utf8(reader.next().await.unwrap().unwrap().bytes).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_was_written_between_the_end_of_a_file_and_its_rotation_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        write(at("log.json"), entry(0)).unwrap();
+        let mut reader = reader(folder.path());
+        assert_eq!(next(&mut reader).await, "0");
+        assert!(reader.line().await.unwrap().is_none(), "the end is reached");
+        let grown = read_to_string(at("log.json")).unwrap() + &entry(1);
+        // In place: the inode is what the reader knows the file by.
+        write(at("log.json"), grown).unwrap();
+        rename(at("log.json"), at("log.json.1")).unwrap();
+        write(at("log.json"), entry(2)).unwrap();
+        assert_eq!(next(&mut reader).await, "1");
+        assert_eq!(next(&mut reader).await, "2");
+    }
+
+    #[tokio::test]
+    async fn a_rotation_that_is_under_way_hides_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        // `.1` was renamed to `.2`, and the current file not yet to `.1`; then all but the new file is there.
+        for present in [
+            ["log.json.3", "log.json.2", "log.json"],
+            ["log.json.3", "log.json.2", "log.json.1"],
+        ] {
+            for (number, name) in present.iter().enumerate() {
+                write(at(name), entry(number)).unwrap();
+            }
+            let mut reader = reader(folder.path());
+            for number in 0..present.len() {
+                assert_eq!(next(&mut reader).await, number.to_string());
+            }
+            std::fs::remove_file(at(present[2])).unwrap();
+        }
+    }
 }
