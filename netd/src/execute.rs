@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use linkspan_containers::{Containers, SignalError};
 use linkspan_hostnet::HostNet;
-use linkspan_plan::{ContainerId, ContainerSpec, Job};
+use linkspan_plan::{ContainerId, ContainerSpec, Job, Placement};
 use linkspan_telemetry::chain;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -46,6 +46,7 @@ pub(crate) struct Done {
 pub(crate) enum Outcome {
     Started { pid: u32 },
     Attached,
+    Moved,
     Stopped,
     Removed,
 }
@@ -58,6 +59,7 @@ impl Hands {
         let outcome = match &task.job {
             Job::Start { .. } => self.start(&task.spec).await,
             Job::Attach { .. } => self.attach(&task.spec).await.map(|()| Outcome::Attached),
+            Job::Move { to, .. } => self.move_to(&task.spec, to).await.map(|()| Outcome::Moved),
             Job::Stop { .. } => self.stop(task).await,
             Job::Remove { .. } => self.remove(&task.spec).await,
         };
@@ -105,6 +107,27 @@ impl Hands {
                 .map_err(|error| chain(&error))?;
         }
         Ok(())
+    }
+
+    /// New links and addresses before old ones go, and the names of both in its `/etc/hosts` at once.
+    async fn move_to(&self, spec: &ContainerSpec, to: &Placement) -> Result<(), String> {
+        for attachment in &to.attachments {
+            self.hostnet
+                .attach(spec.id.as_str(), attachment)
+                .await
+                .map_err(|error| chain(&error))?;
+        }
+        let kept = |link: &str| to.attachments.iter().any(|new| new.host_link == link);
+        for left in spec.attachments.iter().filter(|old| !kept(&old.host_link)) {
+            self.hostnet
+                .detach(&left.host_link)
+                .await
+                .map_err(|error| chain(&error))?;
+        }
+        self.containers
+            .rewrite_hosts(&spec.id, &to.addresses, &to.hosts)
+            .await
+            .map_err(|error| chain(&error))
     }
 
     async fn stop(&self, mut task: Task) -> Result<Outcome, String> {

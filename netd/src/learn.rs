@@ -222,6 +222,19 @@ impl Reconciler {
                 self.host.made_links.extend(links);
                 self.emit_for(&done.id, "container", &name, "repaired", "its links were gone");
             }
+            Ok(Outcome::Moved) => {
+                if let Job::Move { to, .. } = done.job {
+                    seen.record.spec.put(*to);
+                    let links = &seen.record.spec.attachments;
+                    let at: Vec<String> = links.iter().map(|link| link.v4.ip().to_string()).collect();
+                    self.host
+                        .made_links
+                        .extend(links.iter().map(|link| link.host_link.clone()));
+                    let batch = std::mem::take(&mut self.unsaved);
+                    self.unsaved = batch.record(&seen.record);
+                    self.emit_for(&done.id, "container", &name, "moved", &at.join(", "));
+                }
+            }
             Ok(Outcome::Stopped) => {
                 self.drains.remove(&done.id);
                 self.emit_for(&done.id, "container", &name, "stopped", "");

@@ -35,7 +35,7 @@ impl Reconciler {
                     .leases
                     .networks
                     .get(bridge)
-                    .is_some_and(|lease| found.is_whole(&network_spec(bridge, lease)));
+                    .is_some_and(|lease| found.is_whole(&network_spec(bridge, lease, &self.seen)));
                 let set = if whole {
                     &mut observed.bridges
                 } else {

@@ -204,6 +204,7 @@ impl Reconciler {
             let action = match job {
                 Job::Start { .. } => "starting",
                 Job::Attach { .. } => "repairing",
+                Job::Move { .. } => "moving",
                 Job::Stop { .. } => "stopping",
                 Job::Remove { .. } => "removing",
             };

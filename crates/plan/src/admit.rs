@@ -136,7 +136,7 @@ fn subnets(site: &Site, world: &World<'_>) -> Vec<LeaseError> {
                 continue;
             }
             if let Some(Claim { range, source }) =
-                conflict(subnet, world.leases, &world.observed.claims, world.settings)
+                conflict(subnet, &id, world.leases, &world.observed.claims, world.settings)
             {
                 errors.push(LeaseError::Overlap {
                     network: id.clone(),

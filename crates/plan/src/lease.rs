@@ -6,7 +6,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
-use linkspan_site::Network;
+use linkspan_site::{Driver, Network};
 
 use crate::{
     AddressLease, Claim, ContainerId, IdRange, LINK_PREFIX, Leases, NetworkId, NetworkLease, Observed,
@@ -21,13 +21,15 @@ pub const IDS_PER_CONTAINER: u32 = 65_536;
 pub enum LeaseError {
     /// Every block of every pool is taken.
     #[error(
-        "network `{network}` gets no subnet: all {blocks} blocks of the pools are in use or claimed; add a pool to the daemon's settings"
+        "network `{network}` gets no subnet: all {blocks} blocks of the pools are in use or claimed (ours: {holders}); `linkspan network pools` shows by whom; add a pool to the daemon's settings"
     )]
     PoolsExhausted {
         /// Which network.
         network: NetworkId,
         /// How many blocks were looked at.
         blocks: u64,
+        /// Networks of ours that have some.
+        holders: String,
     },
     /// The user's subnet is somebody else's.
     #[error(
@@ -69,20 +71,38 @@ pub enum LeaseError {
     },
 }
 
-/// Why a subnet can't be had, if it can't.
-pub fn conflict(subnet: IpNetwork, leases: &Leases, claims: &[Claim], settings: &Settings) -> Option<Claim> {
-    let ours = leases.networks.values().flat_map(|lease| {
-        let v6 = lease.v6.map(IpNetwork::V6);
-        std::iter::once(IpNetwork::V4(lease.v4))
-            .chain(v6)
-            .map(move |range| (range, format!("network `{}`", lease.id)))
-    });
+/// Why network `id` can't have a subnet, if it can't: another network of ours has it, or somebody else.
+pub fn conflict(
+    subnet: IpNetwork,
+    id: &NetworkId,
+    leases: &Leases,
+    claims: &[Claim],
+    settings: &Settings,
+) -> Option<Claim> {
+    let others = leases.networks.values().filter(|lease| lease.id != *id);
+    let mut ours = others
+        .filter(|lease| lease.driver == Driver::Bridge)
+        .flat_map(|lease| {
+            let v6 = lease.v6.map(IpNetwork::V6);
+            let retiring = lease.retiring.iter().map(|left| left.range);
+            std::iter::once(IpNetwork::V4(lease.v4))
+                .chain(v6)
+                .chain(retiring)
+                .map(move |range| (range, format!("network `{}`", lease.id)))
+        });
+    ours.find(|(range, _)| overlaps(*range, subnet))
+        .map(|(range, source)| Claim { range, source })
+        .or_else(|| claimed(subnet, claims, settings))
+}
+
+/// Who but us uses a range.
+pub(crate) fn claimed(subnet: IpNetwork, claims: &[Claim], settings: &Settings) -> Option<Claim> {
     let avoided = settings
         .avoid
         .iter()
         .map(|range| (*range, "`avoid:` in the daemon's settings".to_owned()));
     let claimed = claims.iter().map(|claim| (claim.range, claim.source.clone()));
-    ours.chain(avoided)
+    avoided
         .chain(claimed)
         .find(|(range, _)| overlaps(*range, subnet))
         .map(|(range, source)| Claim { range, source })
@@ -117,28 +137,27 @@ impl Leases {
         observed: &Observed,
         settings: &Settings,
     ) -> Result<String, LeaseError> {
+        let on_lan = network.driver != Driver::Bridge;
         let v4 = match network.subnet {
+            // It joins a LAN, whose range is of course in use.
+            Some(subnet) if on_lan => subnet,
             Some(subnet) => self
-                .check_subnet(id, IpNetwork::V4(subnet), observed, settings)
+                .check_subnet(id, subnet.into(), observed, settings)
                 .map(|()| subnet)?,
             None => self.pick_subnet(id, observed, settings)?,
         };
+        let wants_v6 = network.ipv6.unwrap_or(true) && observed.ipv6;
+        let v6 = match network.subnet6.filter(|_| wants_v6) {
+            Some(subnet) if on_lan => Some(subnet),
+            Some(subnet) => self
+                .check_subnet(id, subnet.into(), observed, settings)
+                .map(|()| Some(subnet))?,
+            None if wants_v6 && !on_lan => self.pick_subnet6(id, observed, settings),
+            None => None,
+        };
         let number = self.next();
-        let v6 = match (network.ipv6.unwrap_or(true) && observed.ipv6, network.subnet6) {
-            (false, _) => None,
-            (true, Some(subnet)) => {
-                self.check_subnet(id, IpNetwork::V6(subnet), observed, settings)?;
-                Some(subnet)
-            }
-            (true, None) => settings.prefix6.map(|prefix| subnet6(prefix, number)),
-        };
-        let gateway = network.gateway.unwrap_or_else(|| host(v4, 1));
-        let resolver = if host(v4, 2) == gateway {
-            host(v4, 1)
-        } else {
-            host(v4, 2)
-        };
         let bridge = format!("{LINK_PREFIX}b{:08x}", mix(settings.seed ^ number) as u32);
+        let (gateway, resolver) = gateway_and_resolver(v4, network.gateway);
         let lease = NetworkLease {
             id: id.clone(),
             v4,
@@ -146,22 +165,25 @@ impl Leases {
             gateway,
             resolver,
             internal: network.internal,
-            mtu: observed.mtu,
+            mtu: network.mtu.unwrap_or(observed.mtu),
             fixed: network.subnet.is_some(),
+            driver: network.driver.clone(),
+            isolated: network.isolated,
+            retiring: Vec::new(),
             cursor: 2,
         };
         self.networks.insert(bridge.clone(), lease);
         Ok(bridge)
     }
 
-    fn check_subnet(
+    pub(crate) fn check_subnet(
         &self,
         id: &NetworkId,
         subnet: IpNetwork,
         observed: &Observed,
         settings: &Settings,
     ) -> Result<(), LeaseError> {
-        match conflict(subnet, self, &observed.claims, settings) {
+        match conflict(subnet, id, self, &observed.claims, settings) {
             Some(claim) => Err(LeaseError::Overlap {
                 network: id.clone(),
                 subnet,
@@ -172,7 +194,8 @@ impl Leases {
         }
     }
 
-    fn pick_subnet(
+    /// A block of the pools that nobody uses, and that the network itself hasn't just left.
+    pub(crate) fn pick_subnet(
         &self,
         id: &NetworkId,
         observed: &Observed,
@@ -189,7 +212,7 @@ impl Leases {
                 let Ok(subnet) = Ipv4Network::new(first.into(), pool.size) else {
                     continue;
                 };
-                if conflict(IpNetwork::V4(subnet), self, &observed.claims, settings).is_none() {
+                if self.is_free(id, subnet.into(), observed, settings) {
                     return Ok(subnet);
                 }
             }
@@ -197,7 +220,72 @@ impl Leases {
         Err(LeaseError::PoolsExhausted {
             network: id.clone(),
             blocks: looked_at,
+            holders: self.holders(),
         })
+    }
+
+    /// A /64 of our own prefix; absent without a prefix, or when all 65,536 are taken.
+    pub(crate) fn pick_subnet6(
+        &self,
+        id: &NetworkId,
+        observed: &Observed,
+        settings: &Settings,
+    ) -> Option<Ipv6Network> {
+        let prefix = settings.prefix6?;
+        // From the number that the next network gets onwards, so that one that was released is used last.
+        (0..=u64::from(u16::MAX))
+            .map(|step| subnet6(prefix, self.counter.wrapping_add(step + 1)))
+            .find(|subnet| self.is_free(id, (*subnet).into(), observed, settings))
+    }
+
+    fn is_free(&self, id: &NetworkId, subnet: IpNetwork, observed: &Observed, settings: &Settings) -> bool {
+        let mut own = self.networks.values().filter(|lease| lease.id == *id);
+        let left = own.any(|lease| {
+            overlaps(lease.v4.into(), subnet)
+                || lease.v6.is_some_and(|v6| overlaps(v6.into(), subnet))
+                || lease.retiring.iter().any(|left| overlaps(left.range, subnet))
+        });
+        !left && conflict(subnet, id, self, &observed.claims, settings).is_none()
+    }
+
+    /// Who has which subnet: a few of them, for a message.
+    fn holders(&self) -> String {
+        let bridges = self
+            .networks
+            .values()
+            .filter(|lease| lease.driver == Driver::Bridge);
+        let mut all: Vec<String> = bridges
+            .map(|lease| format!("{} {}", lease.id, lease.v4))
+            .collect();
+        let more = all.len().saturating_sub(8);
+        all.truncate(8);
+        if more > 0 {
+            all.push(format!("{more} more"));
+        }
+        all.join(", ")
+    }
+
+    /// Gives everybody on a bridge addresses in its new subnets, with the same host parts where these are free.
+    pub(crate) fn relocate(&mut self, bridge: &str) {
+        let former = self.addresses.remove(bridge).unwrap_or_default();
+        let Some(lease) = self.networks.get(bridge) else {
+            return;
+        };
+        let (v4, v6) = (lease.v4, lease.v6);
+        for (container, held) in former {
+            let part = u32::from(held.v4) & !u32::from(v4.mask());
+            let same = host(v4, part);
+            let usable = part != 0 && same != v4.broadcast();
+            let kept = usable.then_some(same);
+            let v6 = v6.map(|subnet| {
+                let low = held.v6.map_or(u128::from(u32::from(held.v4)), u128::from);
+                Ipv6Addr::from(u128::from(subnet.network()) | (low & u128::from(u64::MAX)))
+            });
+            // Where neither can be had, it has no address any more, and is told when it is started again.
+            if self.new_address(bridge, &container, kept, v6).is_err() {
+                let _ = self.new_address(bridge, &container, None, v6);
+            }
+        }
     }
 
     /// Promises a container an address on a bridge.
@@ -212,6 +300,7 @@ impl Leases {
             return Err(LeaseError::PoolsExhausted {
                 network: NetworkId(bridge.to_owned()),
                 blocks: 0,
+                holders: String::new(),
             });
         };
         let taken = self.addresses.entry(bridge.to_owned()).or_default();
@@ -305,6 +394,17 @@ fn host_count(subnet: Ipv4Network) -> u32 {
 /// The address with this host part.
 pub(crate) fn host(subnet: Ipv4Network, part: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(subnet.network()).wrapping_add(part))
+}
+
+/// The bridge's address, as written or the first, and the resolver's, the next one.
+pub(crate) fn gateway_and_resolver(v4: Ipv4Network, written: Option<Ipv4Addr>) -> (Ipv4Addr, Ipv4Addr) {
+    let gateway = written.unwrap_or_else(|| host(v4, 1));
+    let resolver = if host(v4, 2) == gateway {
+        host(v4, 1)
+    } else {
+        host(v4, 2)
+    };
+    (gateway, resolver)
 }
 
 /// The /64 with this number below our /48.

@@ -21,6 +21,7 @@ mod diff;
 mod lease;
 mod lifecycle;
 mod network;
+mod placement;
 mod ports;
 mod publish;
 mod spec;
@@ -29,6 +30,7 @@ mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnetwork::IpNetwork;
 use linkspan_site::ProjectName;
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +39,8 @@ pub use diff::{Change, Sign, diff};
 pub use lease::{IDS_PER_CONTAINER, LeaseError, conflict, overlaps};
 pub use lifecycle::named;
 pub use network::network_spec;
-pub use publish::{Asker, Endpoint, Name, Published, Service};
+pub use placement::Placement;
+pub use publish::{Asker, Endpoint, Location, Name, Pointer, Published, Service};
 pub use spec::*;
 pub use state::*;
 
@@ -58,6 +61,8 @@ pub struct Plan {
     pub published: Published,
     /// At most one for each incarnation.
     pub jobs: Vec<Job>,
+    /// Networks whose range somebody else has come to use.
+    pub conflicts: Vec<Conflict>,
     /// Networks that nobody uses any more.
     pub gone_networks: Vec<GoneNetwork>,
     /// Plan again at this time, in milliseconds since the epoch, though nothing else happens.
@@ -80,6 +85,13 @@ pub enum Job {
         /// Which.
         id: ContainerId,
     },
+    /// Change the links of a running container: its networks moved, or it was put on others.
+    Move {
+        /// Which.
+        id: ContainerId,
+        /// Where to.
+        to: Box<Placement>,
+    },
     /// The stop signal, and SIGKILL after the grace.
     Stop {
         /// Which.
@@ -98,9 +110,28 @@ impl Job {
     /// The incarnation it is about.
     pub fn id(&self) -> &ContainerId {
         match self {
-            Self::Start { id } | Self::Attach { id } | Self::Stop { id, .. } | Self::Remove { id } => id,
+            Self::Start { id }
+            | Self::Attach { id }
+            | Self::Move { id, .. }
+            | Self::Stop { id, .. }
+            | Self::Remove { id } => id,
         }
     }
+}
+
+/// A network's range is somebody else's too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// Which network.
+    pub network: NetworkId,
+    /// Its range.
+    pub range: IpNetwork,
+    /// Who else uses it.
+    pub claim: Claim,
+    /// Where this plan moves it; absent if it stays.
+    pub moved_to: Option<IpNetwork>,
+    /// Why it stays.
+    pub stays: Option<String>,
 }
 
 /// A network that nobody uses.

@@ -1,11 +1,16 @@
 //! Which bridges there must be, with which subnets.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
+use ipnetwork::IpNetwork;
 use linkspan_site::{NetworkName, ProjectName, Site};
 
 use crate::template::{gateway6, resolver6};
-use crate::{GoneNetwork, LINK_PREFIX, NetworkId, NetworkLease, NetworkSpec, NetworkV6, Plan, World};
+use crate::{
+    ContainerId, GoneNetwork, LINK_PREFIX, NetworkId, NetworkLease, NetworkSpec, NetworkV6, Observation,
+    Plan, Subnet, World,
+};
 
 /// Bridges by project and network name in its file. A network that could not be had is missing.
 pub(crate) type Bridges = BTreeMap<ProjectName, BTreeMap<NetworkName, String>>;
@@ -69,7 +74,8 @@ pub(crate) fn unwanted(world: &World<'_>, bridges: &Bridges, plan: &mut Plan) {
         }
         let whole = world.observed.bridges.contains(bridge);
         if !whole {
-            plan.networks.push(network_spec(bridge, lease));
+            plan.networks
+                .push(network_spec(bridge, lease, &world.observed.containers));
         }
         plan.firewall.bridges.insert(bridge.clone());
         if !lease.internal {
@@ -121,8 +127,12 @@ pub(crate) fn leg(bridge: &str) -> String {
     format!("{LINK_PREFIX}r{digits}")
 }
 
-/// What the kernel must have for a promised network.
-pub fn network_spec(bridge: &str, lease: &NetworkLease) -> NetworkSpec {
+/// What the kernel must have for a promised network, and for those who still answer where it was before.
+pub fn network_spec(
+    bridge: &str,
+    lease: &NetworkLease,
+    containers: &BTreeMap<ContainerId, Observation>,
+) -> NetworkSpec {
     NetworkSpec {
         id: lease.id.clone(),
         bridge: bridge.to_owned(),
@@ -137,7 +147,30 @@ pub fn network_spec(bridge: &str, lease: &NetworkLease) -> NetworkSpec {
         }),
         internal: lease.internal,
         mtu: lease.mtu,
-        driver: linkspan_site::Driver::Bridge,
-        retiring: Vec::new(),
+        driver: lease.driver.clone(),
+        retiring: lease
+            .retiring
+            .iter()
+            .map(|left| Subnet {
+                gateway: left.gateway,
+                resolver: left.resolver,
+                members: members(bridge, left.range, containers),
+            })
+            .collect(),
     }
+}
+
+/// Who has an address in a range on a bridge.
+fn members(bridge: &str, range: IpNetwork, containers: &BTreeMap<ContainerId, Observation>) -> Vec<IpAddr> {
+    let links = containers.values().flat_map(|seen| &seen.record.spec.attachments);
+    let held = links.filter(|link| link.bridge == bridge).flat_map(|link| {
+        let current = [
+            Some(IpAddr::V4(link.v4.ip())),
+            link.v6.map(|v6| IpAddr::V6(v6.ip())),
+        ];
+        let former = link.retiring.iter().map(IpNetwork::ip);
+        current.into_iter().flatten().chain(former)
+    });
+    let held: BTreeSet<IpAddr> = held.filter(|ip| range.contains(*ip)).collect();
+    held.into_iter().collect()
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use linkspan_site::{Container, ContainerName, ProjectName, Site};
+use linkspan_site::{Container, ContainerName, ProjectName, Protocol, Site};
 use serde::{Deserialize, Serialize};
 
 use crate::lifecycle::Serving;
@@ -19,6 +19,10 @@ pub struct Published {
     pub forwards: BTreeMap<HostPort, (String, u16)>,
     /// Names of running containers.
     pub names: Vec<Name>,
+    /// What the addresses of running containers are called (PTR).
+    pub pointers: Vec<Pointer>,
+    /// Where containers serve (SRV, RFC 2782).
+    pub locations: Vec<Location>,
     /// Who may ask.
     pub askers: Vec<Asker>,
 }
@@ -54,6 +58,32 @@ pub struct Name {
     pub name: String,
     /// Of those that answer to it.
     pub addresses: Vec<IpAddr>,
+}
+
+/// The name behind an address on a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pointer {
+    /// The bridge.
+    pub bridge: String,
+    /// Of a container.
+    pub address: IpAddr,
+    /// As shown, in lower case: `shop-web-1`.
+    pub name: String,
+}
+
+/// A port that replicas of a container serve on a network.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Location {
+    /// The bridge.
+    pub bridge: String,
+    /// What is asked for: a container's name, in lower case.
+    pub name: String,
+    /// Transport.
+    pub protocol: Protocol,
+    /// Inside the container.
+    pub port: u16,
+    /// Names of the replicas, in lower case.
+    pub targets: Vec<String>,
 }
 
 /// A container that may ask for names.

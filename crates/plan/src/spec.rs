@@ -84,17 +84,16 @@ pub struct NetworkSpec {
     pub retiring: Vec<Subnet>,
 }
 
-/// A subnet that a network had before it moved.
+/// A subnet that a network had before it moved. The host reaches only its former members there; the rest of the range
+/// is whose it became.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subnet {
-    /// Subnet.
-    pub v4: Ipv4Network,
     /// The bridge's address.
-    pub gateway: Ipv4Addr,
+    pub gateway: IpAddr,
     /// The resolver leg's address.
-    pub resolver: Ipv4Addr,
-    /// Its IPv6 half, if that was left too.
-    pub v6: Option<NetworkV6>,
+    pub resolver: IpAddr,
+    /// Containers that still answer there.
+    pub members: Vec<IpAddr>,
 }
 
 /// The IPv6 half of a network.
@@ -157,6 +156,9 @@ pub struct Firewall {
     pub masquerade4: BTreeSet<Ipv4Network>,
     /// Same, IPv6.
     pub masquerade6: BTreeSet<Ipv6Network>,
+    /// Those of the bridges whose members don't reach each other.
+    #[serde(default)]
+    pub isolated: BTreeSet<String>,
     /// Published on addresses other than loopback: destination NAT.
     pub dnat: BTreeSet<Dnat>,
 }

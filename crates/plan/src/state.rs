@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
-use linkspan_site::{Attachment, ContainerName, Network, NetworkName, ProjectName, Protocol, Site};
+use linkspan_site::{Attachment, ContainerName, Driver, Network, NetworkName, ProjectName, Protocol, Site};
 use serde::{Deserialize, Serialize};
 
 use crate::{ContainerId, ContainerSpec, IdRange, Job, NetworkId};
@@ -204,8 +204,30 @@ pub struct NetworkLease {
     pub mtu: u32,
     /// Did the user write the subnet?
     pub fixed: bool,
+    /// What joins its members.
+    #[serde(default)]
+    pub driver: Driver,
+    /// Its members don't reach each other.
+    #[serde(default)]
+    pub isolated: bool,
+    /// Subnets that it had before it moved.
+    #[serde(default)]
+    pub retiring: Vec<Retiring>,
     /// Host part of the address given last; the search goes on behind it, so that a released one is reused last.
     pub cursor: u32,
+}
+
+/// A subnet that a network moved away from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retiring {
+    /// The range.
+    pub range: IpNetwork,
+    /// The bridge's address.
+    pub gateway: IpAddr,
+    /// The resolver leg's address.
+    pub resolver: IpAddr,
+    /// Until then what was begun there goes on; milliseconds since the epoch.
+    pub until_ms: u64,
 }
 
 /// A container's addresses on a network.
@@ -240,6 +262,8 @@ pub struct Observed {
     pub ipv6: bool,
     /// MTU of the way out.
     pub mtu: u32,
+    /// The host's name servers that can be reached from a LAN: for containers that are on one, and not on a bridge.
+    pub name_servers: Vec<IpAddr>,
 }
 
 /// A range that somebody else uses.

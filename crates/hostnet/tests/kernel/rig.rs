@@ -219,6 +219,7 @@ pub(crate) fn firewall(dnat: impl IntoIterator<Item = Dnat>) -> Firewall {
         masquerade4: [network(1).v4, network(2).v4].into(),
         masquerade6: [network(1).v6.unwrap().subnet, network(2).v6.unwrap().subnet].into(),
         dnat: dnat.into_iter().collect(),
+        isolated: Default::default(),
     }
 }
 

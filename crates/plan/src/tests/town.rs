@@ -137,6 +137,7 @@ impl Town {
                     oom: false,
                 });
             }
+            Job::Move { to, .. } => seen.record.spec.put((**to).clone()),
             Job::Attach { .. } | Job::Remove { .. } => {}
         }
     }
@@ -155,6 +156,7 @@ impl Town {
             let verb = match job {
                 Job::Start { .. } => "start",
                 Job::Attach { .. } => "attach",
+                Job::Move { .. } => "move",
                 Job::Stop { .. } => "stop",
                 Job::Remove { .. } => "remove",
             };
