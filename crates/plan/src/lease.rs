@@ -3,7 +3,8 @@
 //! Everything is searched from a cursor onwards and around, so that what was released is reused last, and nothing
 //! depends on chance.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use linkspan_site::{Driver, Network};
@@ -61,7 +62,7 @@ pub enum LeaseError {
         /// Which network.
         network: NetworkId,
         /// As written.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// Every id range is taken.
     #[error("no user id range is left for another container: all {ranges} are in use")]
@@ -157,7 +158,23 @@ impl Leases {
         };
         let number = self.next();
         let bridge = format!("{LINK_PREFIX}b{:08x}", mix(settings.seed ^ number) as u32);
-        let (gateway, resolver) = gateway_and_resolver(v4, network.gateway);
+        let (gateway, resolver) = match network.subnet {
+            // In a subnet of their own people give out the first addresses themselves; the last one is least missed.
+            Some(subnet) => {
+                let gateway = network.gateway.unwrap_or_else(|| host(v4, 1));
+                let hosts = host_count(subnet);
+                let last = host(v4, hosts);
+                (
+                    gateway,
+                    if last == gateway {
+                        host(v4, hosts - 1)
+                    } else {
+                        last
+                    },
+                )
+            }
+            None => gateway_and_resolver(v4),
+        };
         let lease = NetworkLease {
             id: id.clone(),
             v4,
@@ -170,7 +187,7 @@ impl Leases {
             driver: network.driver.clone(),
             isolated: network.isolated,
             retiring: Vec::new(),
-            cursor: 2,
+            cursor: if network.subnet.is_some() { 1 } else { 2 },
         };
         self.networks.insert(bridge.clone(), lease);
         Ok(bridge)
@@ -281,20 +298,21 @@ impl Leases {
                 let low = held.v6.map_or(u128::from(u32::from(held.v4)), u128::from);
                 Ipv6Addr::from(u128::from(subnet.network()) | (low & u128::from(u64::MAX)))
             });
-            // Where neither can be had, it has no address any more, and is told when it is started again.
-            if self.new_address(bridge, &container, kept, v6).is_err() {
-                let _ = self.new_address(bridge, &container, None, v6);
+            // Where neither can be had, it has no promise any more: the next look at where it should be says why.
+            if self.new_address(bridge, &container, kept, v6, None).is_err() {
+                self.new_address(bridge, &container, None, v6, None).ok();
             }
         }
     }
 
-    /// Promises a container an address on a bridge.
+    /// Promises a container an address on a bridge; one that was `written` down for somebody only to him.
     pub(crate) fn new_address(
         &mut self,
         bridge: &str,
         container: &ContainerId,
         fixed4: Option<Ipv4Addr>,
         fixed6: Option<Ipv6Addr>,
+        written: Option<&BTreeSet<Ipv4Addr>>,
     ) -> Result<AddressLease, LeaseError> {
         let Some(lease) = self.networks.get_mut(bridge) else {
             return Err(LeaseError::PoolsExhausted {
@@ -316,7 +334,7 @@ impl Leases {
             Some(address) if is_taken(address) => {
                 return Err(LeaseError::AddressTaken {
                     network: lease.id.clone(),
-                    address,
+                    address: address.into(),
                 });
             }
             Some(address) => address,
@@ -324,7 +342,10 @@ impl Leases {
                 let hosts = host_count(lease.v4);
                 let found = (1..=hosts)
                     .map(|step| (lease.cursor.wrapping_add(step) - 1) % hosts + 1)
-                    .find(|part| !is_taken(host(lease.v4, *part)));
+                    .find(|part| {
+                        let address = host(lease.v4, *part);
+                        !is_taken(address) && !written.is_some_and(|written| written.contains(&address))
+                    });
                 let Some(part) = found else {
                     return Err(LeaseError::SubnetExhausted {
                         network: lease.id.clone(),
@@ -335,12 +356,23 @@ impl Leases {
                 host(lease.v4, part)
             }
         };
-        let v6 = lease.v6.map(|subnet| {
-            fixed6.unwrap_or_else(|| {
-                // The whole IPv4 address in the low bits: easy to read off, and never the gateway's ::1.
-                Ipv6Addr::from(u128::from(subnet.network()) | u128::from(u32::from(v4)))
-            })
-        });
+        let is_taken6 = |address: Ipv6Addr| taken.values().any(|held| held.v6 == Some(address));
+        let v6 = match (lease.v6, fixed6) {
+            (None, _) => None,
+            (Some(_), Some(address)) if is_taken6(address) => {
+                return Err(LeaseError::AddressTaken {
+                    network: lease.id.clone(),
+                    address: address.into(),
+                });
+            }
+            (Some(_), Some(address)) => Some(address),
+            // The whole IPv4 address in the low bits: easy to read off, and neither the gateway's nor the resolver's. One
+            // that moved here from another range keeps its own, so the number above may have to grow.
+            (Some(subnet), None) => (0..=u128::from(u16::MAX))
+                .map(|step| u128::from(subnet.network()) | step << 32 | u128::from(u32::from(v4)))
+                .map(Ipv6Addr::from)
+                .find(|address| !is_taken6(*address)),
+        };
         let address = AddressLease { v4, v6 };
         taken.insert(container.clone(), address);
         Ok(address)
@@ -356,7 +388,7 @@ impl Leases {
             return Ok(*range);
         }
         let ranges = settings.ids_ranges.max(1);
-        let taken: std::collections::BTreeSet<u32> = self.ids.values().map(|range| range.first).collect();
+        let taken: BTreeSet<u32> = self.ids.values().map(|range| range.first).collect();
         let first = |index: u32| settings.ids_first + index * IDS_PER_CONTAINER;
         let free = (0..ranges)
             .map(|step| (self.ids_cursor + step) % ranges)
@@ -369,6 +401,13 @@ impl Leases {
         };
         self.ids.insert(container.clone(), range);
         Ok(range)
+    }
+
+    /// Takes back a container's address on one bridge.
+    pub(crate) fn release_address(&mut self, bridge: &str, container: &ContainerId) {
+        if let Some(held) = self.addresses.get_mut(bridge) {
+            held.remove(container);
+        }
     }
 
     /// Takes back everything promised to a container.
@@ -396,15 +435,9 @@ pub(crate) fn host(subnet: Ipv4Network, part: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(subnet.network()).wrapping_add(part))
 }
 
-/// The bridge's address, as written or the first, and the resolver's, the next one.
-pub(crate) fn gateway_and_resolver(v4: Ipv4Network, written: Option<Ipv4Addr>) -> (Ipv4Addr, Ipv4Addr) {
-    let gateway = written.unwrap_or_else(|| host(v4, 1));
-    let resolver = if host(v4, 2) == gateway {
-        host(v4, 1)
-    } else {
-        host(v4, 2)
-    };
-    (gateway, resolver)
+/// The bridge's address and the resolver's in a subnet that we chose: the first two.
+pub(crate) fn gateway_and_resolver(v4: Ipv4Network) -> (Ipv4Addr, Ipv4Addr) {
+    (host(v4, 1), host(v4, 2))
 }
 
 /// The /64 with this number below our /48.

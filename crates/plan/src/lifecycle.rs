@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use linkspan_site::{Condition, Container, Restart, Site};
+use linkspan_site::{Condition, Container, Driver, NetworkMode, Restart, Site};
 
-use crate::network::Bridges;
+use crate::network::Networks;
 use crate::template::Template;
 use crate::{
-    ContainerId, Exit, Health, HeldBack, Job, Observation, Plan, Record, Run, Slot, Standing, World,
+    ContainerId, Exit, Health, HeldBack, Job, NetworkNamespace, Observation, Plan, Record, Run, Slot,
+    Standing, World,
 };
 
 /// A run that lasted so long wasn't a failure to start, whatever ended it.
@@ -33,7 +34,7 @@ pub(crate) struct Serving {
 }
 
 /// Gives each incarnation at most one job.
-pub(crate) fn decide(world: &World<'_>, bridges: &Bridges, plan: &mut Plan) -> Serving {
+pub(crate) fn decide(world: &World<'_>, networks: &Networks, plan: &mut Plan) -> Serving {
     let mut serving = Serving::default();
     let mut slots = BTreeSet::new();
     for (project, site) in &world.desired.projects {
@@ -45,7 +46,7 @@ pub(crate) fn decide(world: &World<'_>, bridges: &Bridges, plan: &mut Plan) -> S
                     container: name.clone(),
                     index,
                 };
-                decide_slot(world, bridges, plan, &mut serving, site, container, &slot);
+                decide_slot(world, networks, plan, &mut serving, site, container, &slot);
                 slots.insert(slot);
             }
         }
@@ -77,7 +78,7 @@ pub(crate) fn decide(world: &World<'_>, bridges: &Bridges, plan: &mut Plan) -> S
 
 fn decide_slot(
     world: &World<'_>,
-    bridges: &Bridges,
+    networks: &Networks,
     plan: &mut Plan,
     serving: &mut Serving,
     site: &Site,
@@ -102,11 +103,16 @@ fn decide_slot(
         return;
     }
     standing(plan, slot).desired += 1;
-    let template = match template(world, bridges, site, container, slot) {
+    let template = match template(world, networks, site, container, slot) {
         Ok(template) => template,
-        Err(why) => {
-            plan.fail(&slot.project, slot.display_name(), why.clone());
-            serving.reasons.insert(slot.clone(), why);
+        Err(unready) => {
+            match unready {
+                Unready::Lacks(why) => {
+                    plan.fail(&slot.project, slot.display_name(), why.clone());
+                    serving.reasons.insert(slot.clone(), why);
+                }
+                Unready::Waits => drop(serving.coming.insert(slot.clone())),
+            }
             standing(plan, slot).settled = false;
             // What runs goes on; it is still the best there is.
             note_serving(plan, serving, slot, &incarnations);
@@ -145,7 +151,7 @@ fn decide_slot(
             standing(plan, slot).settled = false;
             serving.coming.insert(slot.clone());
             if (!must_yield || olds_gone) && dependencies_met(world, site, container, slot) {
-                begin(world, plan, slot, container, &template, hash);
+                begin(world, networks, plan, slot, container, &template, hash);
             }
         }
     }
@@ -154,41 +160,75 @@ fn decide_slot(
 
 fn template(
     world: &World<'_>,
-    bridges: &Bridges,
+    networks: &Networks,
     site: &Site,
     container: &Container,
     slot: &Slot,
-) -> Result<Template, String> {
+) -> Result<Template, Unready> {
     let Some(image) = world
         .observed
         .images
         .get(world.desired.image_key(&slot.project, &container.image))
     else {
-        return Err(format!(
+        return Err(Unready::Lacks(format!(
             "image `{}` isn't in the store; load it with `linkspan load -i ARCHIVE`",
             container.image
-        ));
+        )));
     };
     let mut named = BTreeMap::new();
     for name in container.networks.keys() {
-        let Some(bridge) = bridges.get(&slot.project).and_then(|all| all.get(name)) else {
-            return Err(format!("network `{name}` could not be had"));
+        let Some(bridge) = networks.of_project(&slot.project, name) else {
+            return Err(Unready::Lacks(format!("network `{name}` could not be had")));
         };
         named.insert(name.as_str(), bridge.clone());
     }
-    let template = Template::new(site, slot, container, image, &named, world.settings);
+    let namespace = namespace(world, container, slot)?;
+    let template = Template::new(site, slot, container, image, &named, namespace, world.settings);
     if template.is_without_program() {
-        return Err(format!(
+        return Err(Unready::Lacks(format!(
             "image `{}` names no program; give the container a `command:` or `entrypoint:`",
             container.image
-        ));
+        )));
     }
     Ok(template)
+}
+
+/// Whose network namespace a container gets: that of another one means its newest incarnation that is there to stay.
+fn namespace(world: &World<'_>, container: &Container, slot: &Slot) -> Result<NetworkNamespace, Unready> {
+    let target = match &container.network_mode {
+        NetworkMode::Networks | NetworkMode::None => return Ok(NetworkNamespace::Own),
+        NetworkMode::Host => return Ok(NetworkNamespace::Host),
+        NetworkMode::Container(target) => Slot {
+            project: slot.project.clone(),
+            container: target.clone(),
+            index: 1,
+        },
+    };
+    let stays = |id: &ContainerId, seen: &Observation| {
+        seen.record.slot == target && !is_being_removed(seen) && !world.desired.discarded.contains(id)
+    };
+    world
+        .observed
+        .containers
+        .iter()
+        .filter(|(id, seen)| stays(id, seen) && matches!(seen.run, Run::Running { .. }))
+        .max_by_key(|(_, seen)| seen.record.created_ms)
+        .map(|(id, _)| NetworkNamespace::Container(id.clone()))
+        .ok_or(Unready::Waits)
+}
+
+/// Why a slot can't have a container now.
+enum Unready {
+    /// It takes somebody to do something.
+    Lacks(String),
+    /// The container whose network it shares doesn't run just now.
+    Waits,
 }
 
 /// A new incarnation, started in this plan.
 fn begin(
     world: &World<'_>,
+    networks: &Networks,
     plan: &mut Plan,
     slot: &Slot,
     container: &Container,
@@ -196,7 +236,7 @@ fn begin(
     hash: String,
 ) {
     let id = plan.leases.new_container(world.settings);
-    let spec = match template.instantiate(id.clone(), &mut plan.leases, world.settings) {
+    let spec = match template.instantiate(id.clone(), world, networks, &mut plan.leases) {
         Ok(spec) => spec,
         Err(error) => {
             plan.leases.release(&id);
@@ -396,7 +436,7 @@ fn discard(world: &World<'_>, plan: &mut Plan, id: &ContainerId, seen: &Observat
 }
 
 /// Gives an incarnation a job, unless one is under way or has just failed.
-fn give(world: &World<'_>, plan: &mut Plan, seen: &Observation, job: Job) {
+pub(crate) fn give(world: &World<'_>, plan: &mut Plan, seen: &Observation, job: Job) {
     if seen.busy.is_some() {
         return;
     }
@@ -409,12 +449,14 @@ fn give(world: &World<'_>, plan: &mut Plan, seen: &Observation, job: Job) {
 
 fn mend_links(world: &World<'_>, plan: &mut Plan, id: &ContainerId, seen: &Observation) {
     let broken = |bridge: &str| !world.observed.bridges.contains(bridge);
-    let lost = seen
+    // Of a link on top of one of the host's there is nothing to be seen from here.
+    let mut links = seen
         .record
         .spec
         .attachments
         .iter()
-        .any(|link| !world.observed.links.contains(&link.host_link) || broken(&link.bridge));
+        .filter(|link| link.driver == Driver::Bridge);
+    let lost = links.any(|link| !world.observed.links.contains(&link.host_link) || broken(&link.bridge));
     if lost {
         give(world, plan, seen, Job::Attach { id: id.clone() });
     }

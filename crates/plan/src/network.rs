@@ -1,59 +1,140 @@
 //! Which bridges there must be, with which subnets.
 
+mod clearance;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::IpNetwork;
-use linkspan_site::{NetworkName, ProjectName, Site};
+use linkspan_site::{Driver, Network, NetworkName, ProjectName, Site};
 
+use crate::lease::LeaseError;
 use crate::template::{gateway6, resolver6};
 use crate::{
-    ContainerId, GoneNetwork, LINK_PREFIX, NetworkId, NetworkLease, NetworkSpec, NetworkV6, Observation,
-    Plan, Subnet, World,
+    ContainerId, Firewall, GoneNetwork, LINK_PREFIX, NetworkId, NetworkLease, NetworkSpec, NetworkV6,
+    Observation, Plan, Subnet, World,
 };
 
-/// Bridges by project and network name in its file. A network that could not be had is missing.
-pub(crate) type Bridges = BTreeMap<ProjectName, BTreeMap<NetworkName, String>>;
+/// The networks of a plan.
+#[derive(Debug, Default)]
+pub(crate) struct Networks {
+    /// Bridges by project and network name in its file. A network that could not be had is missing.
+    of_projects: BTreeMap<ProjectName, BTreeMap<NetworkName, String>>,
+    /// Bridges by network: where one was renumbered, the new one.
+    current: BTreeMap<NetworkId, String>,
+    /// By bridge, the addresses that somebody wrote down for a container: nobody else gets them.
+    written: BTreeMap<String, BTreeSet<Ipv4Addr>>,
+}
 
-/// Promises every network that sites use, and plans to make those that are missing or damaged.
-pub(crate) fn wanted(world: &World<'_>, plan: &mut Plan) -> Bridges {
-    let mut bridges = Bridges::new();
+impl Networks {
+    /// The bridge of a network in a project's file.
+    pub(crate) fn of_project(&self, project: &ProjectName, name: &NetworkName) -> Option<&String> {
+        self.of_projects.get(project)?.get(name)
+    }
+
+    /// The bridge that a network has now.
+    pub(crate) fn current(&self, id: &NetworkId) -> Option<&String> {
+        self.current.get(id)
+    }
+
+    /// Addresses on a bridge that are given out only to whom they were written down for.
+    pub(crate) fn written(&self, bridge: &str) -> Option<&BTreeSet<Ipv4Addr>> {
+        self.written.get(bridge)
+    }
+}
+
+/// The network that a name in a project's file stands for.
+pub(crate) fn network_id(project: &ProjectName, name: &NetworkName, network: &Network) -> NetworkId {
+    match &network.external {
+        Some(external) => NetworkId(external.to_string()),
+        None => NetworkId(format!("{project}_{name}")),
+    }
+}
+
+/// Promises every network that people made or that sites use, and keeps those that are clear of what others use.
+pub(crate) fn wanted(world: &World<'_>, plan: &mut Plan) -> Networks {
+    let mut networks = Networks::default();
+    let mut lost = BTreeMap::new();
+    for (name, network) in &world.desired.networks {
+        let id = NetworkId(name.to_string());
+        match promise(world, plan, &id, network) {
+            Ok(bridge) => drop(networks.current.insert(id, bridge)),
+            Err(error) => drop(lost.insert(id, error.to_string())),
+        }
+    }
     for (project, site) in &world.desired.projects {
         for name in used(site) {
             let Some(network) = site.networks.get(name) else {
                 continue;
             };
-            let id = NetworkId(format!("{project}_{name}"));
-            let fitting = plan
-                .leases
-                .networks
-                .iter()
-                .find(|(_, lease)| fits(lease, &id, network, world));
-            let bridge = match fitting {
-                Some((bridge, _)) => bridge.clone(),
-                None => match plan
-                    .leases
-                    .new_network(&id, network, world.observed, world.settings)
-                {
-                    Ok(bridge) => bridge,
-                    Err(error) => {
-                        plan.fail(project, format!("network {name}"), error.to_string());
-                        continue;
-                    }
-                },
+            let id = network_id(project, name, network);
+            let bridge = match &network.external {
+                Some(external) => networks.current.get(&id).cloned().ok_or_else(|| {
+                    lost.get(&id).cloned().unwrap_or_else(|| {
+                        format!("network `{external}` doesn't exist; `linkspan network create {external}` makes it")
+                    })
+                }),
+                None => promise(world, plan, &id, network).map_err(|error| error.to_string()),
             };
-            bridges
-                .entry(project.clone())
-                .or_default()
-                .insert(name.clone(), bridge);
+            match bridge {
+                Ok(bridge) => {
+                    networks.current.insert(id, bridge.clone());
+                    let of_project = networks.of_projects.entry(project.clone()).or_default();
+                    of_project.insert(name.clone(), bridge);
+                }
+                Err(why) => plan.fail(project, format!("network {name}"), why),
+            }
         }
     }
-    bridges
+    networks.written = written(world, &networks);
+    networks
+}
+
+/// The bridge of a network, promised before or now.
+fn promise(
+    world: &World<'_>,
+    plan: &mut Plan,
+    id: &NetworkId,
+    network: &Network,
+) -> Result<String, LeaseError> {
+    let leases = &mut plan.leases;
+    let mut promised = leases.networks.iter();
+    let fitting = promised.find(|(_, lease)| fits(lease, id, network, world));
+    let bridge = match fitting {
+        Some((bridge, _)) => bridge.clone(),
+        None => leases.new_network(id, network, world.observed, world.settings)?,
+    };
+    if let Some(lease) = leases.networks.get_mut(&bridge) {
+        // These may change under those who are on it.
+        lease.isolated = network.isolated;
+        lease.mtu = network.mtu.unwrap_or(lease.mtu);
+    }
+    clearance::keep_clear(world, plan, &bridge, network);
+    Ok(bridge)
+}
+
+fn written(world: &World<'_>, networks: &Networks) -> BTreeMap<String, BTreeSet<Ipv4Addr>> {
+    let mut written: BTreeMap<String, BTreeSet<Ipv4Addr>> = BTreeMap::new();
+    let mut note = |bridge: Option<&String>, address: Option<Ipv4Addr>| {
+        if let (Some(bridge), Some(address)) = (bridge, address) {
+            written.entry(bridge.clone()).or_default().insert(address);
+        }
+    };
+    for (project, site) in &world.desired.projects {
+        for (name, wish) in site.containers.values().flat_map(|one| &one.networks) {
+            note(networks.of_project(project, name), wish.ipv4_address);
+        }
+    }
+    for (id, wish) in world.desired.connections.values().flatten() {
+        let address = wish.as_ref().and_then(|wish| wish.ipv4_address);
+        note(networks.current(id), address);
+    }
+    written
 }
 
 /// Plans the networks that are needed (wanted, or still in use by an old incarnation), and lets go of the others.
-pub(crate) fn unwanted(world: &World<'_>, bridges: &Bridges, plan: &mut Plan) {
-    let wanted: BTreeSet<&String> = bridges.values().flat_map(BTreeMap::values).collect();
+pub(crate) fn unwanted(world: &World<'_>, networks: &Networks, plan: &mut Plan) {
+    let wanted: BTreeSet<&String> = networks.current.values().collect();
     let in_use: BTreeSet<String> = world
         .observed
         .containers
@@ -64,24 +145,27 @@ pub(crate) fn unwanted(world: &World<'_>, bridges: &Bridges, plan: &mut Plan) {
         .collect();
     let leases = plan.leases.networks.clone();
     for (bridge, lease) in &leases {
+        let is_bridge = lease.driver == Driver::Bridge;
         if !wanted.contains(bridge) && !in_use.contains(bridge) {
             plan.leases.release_network(bridge);
-            plan.gone_networks.push(GoneNetwork {
-                bridge: bridge.clone(),
-                leg: leg(bridge),
-            });
+            if is_bridge {
+                plan.gone_networks.push(GoneNetwork {
+                    bridge: bridge.clone(),
+                    leg: leg(bridge),
+                });
+            }
             continue;
         }
-        let whole = world.observed.bridges.contains(bridge);
-        if !whole {
-            plan.networks
-                .push(network_spec(bridge, lease, &world.observed.containers));
+        // A link on top of one of the host's belongs to its container; there is nothing to make or to guard here.
+        if !is_bridge {
+            continue;
         }
-        plan.firewall.bridges.insert(bridge.clone());
-        if !lease.internal {
-            plan.firewall.outward.insert(bridge.clone());
-            plan.firewall.masquerade4.insert(lease.v4);
-            plan.firewall.masquerade6.extend(lease.v6);
+        let spec = network_spec(bridge, lease, &world.observed.containers);
+        guard(&mut plan.firewall, lease, &spec);
+        let before = world.leases.networks.get(bridge);
+        let before = before.map(|lease| network_spec(bridge, lease, &world.observed.containers));
+        if before.as_ref() != Some(&spec) || !world.observed.bridges.contains(bridge) {
+            plan.networks.push(spec);
         }
     }
     // Bridges of ours that no lease knows: left behind by a crash between making and storing, or by an older store.
@@ -95,6 +179,27 @@ pub(crate) fn unwanted(world: &World<'_>, bridges: &Bridges, plan: &mut Plan) {
     }
 }
 
+/// What the kernel's table must know of a network.
+fn guard(firewall: &mut Firewall, lease: &NetworkLease, spec: &NetworkSpec) {
+    firewall.bridges.insert(spec.bridge.clone());
+    if lease.isolated {
+        firewall.isolated.insert(spec.bridge.clone());
+    }
+    if lease.internal {
+        return;
+    }
+    firewall.outward.insert(spec.bridge.clone());
+    firewall.masquerade4.insert(lease.v4);
+    firewall.masquerade6.extend(lease.v6);
+    // Who still answers at a former address is hidden there too.
+    for member in spec.retiring.iter().flat_map(|left| &left.members) {
+        match member {
+            IpAddr::V4(ip) => drop(firewall.masquerade4.insert((*ip).into())),
+            IpAddr::V6(ip) => drop(firewall.masquerade6.insert((*ip).into())),
+        }
+    }
+}
+
 /// Networks that a container is on, with or without replicas.
 fn used(site: &Site) -> BTreeSet<&NetworkName> {
     site.containers
@@ -104,18 +209,20 @@ fn used(site: &Site) -> BTreeSet<&NetworkName> {
 }
 
 /// Does a promise still say what the file says? Else the network is made anew beside the old one.
-fn fits(lease: &NetworkLease, id: &NetworkId, network: &linkspan_site::Network, world: &World<'_>) -> bool {
+fn fits(lease: &NetworkLease, id: &NetworkId, network: &Network, world: &World<'_>) -> bool {
     let v4 = match network.subnet {
         Some(subnet) => lease.v4 == subnet,
         None => !lease.fixed,
     };
+    let is_bridge = network.driver == Driver::Bridge;
     let wants_v6 = network.ipv6.unwrap_or(true) && world.observed.ipv6;
     let v6 = match network.subnet6 {
         Some(subnet) if wants_v6 => lease.v6 == Some(subnet),
-        _ => lease.v6.is_some() == (wants_v6 && world.settings.prefix6.is_some()),
+        _ => lease.v6.is_some() == (wants_v6 && is_bridge && world.settings.prefix6.is_some()),
     };
     let gateway = network.gateway.is_none_or(|gateway| gateway == lease.gateway);
-    lease.id == *id && lease.internal == network.internal && v4 && v6 && gateway
+    let kind = lease.internal == network.internal && lease.driver == network.driver;
+    lease.id == *id && kind && v4 && v6 && gateway
 }
 
 /// The resolver leg that belongs to a bridge.

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use linkspan_site::{Container, ContainerName, Port, ProjectName, Protocol};
+use linkspan_site::{Action, Container, ContainerName, Driver, Port, ProjectName, Protocol, Site, Target};
 
 use crate::lease::mix;
 use crate::lifecycle::Serving;
@@ -69,6 +69,25 @@ pub(crate) fn publish(
     }
 }
 
+/// Ports inside on which a container serves, as far as its file says: those that it publishes, and those that routes
+/// lead to. A run of ports says where it may serve, not where it does.
+pub(crate) fn served(site: &Site, slot: &Slot, container: &Container) -> BTreeSet<(Protocol, u16)> {
+    let published = container
+        .ports
+        .iter()
+        .filter(|port| port.count == 1)
+        .map(|port| (port.protocol, port.container_port));
+    let targets = site.routes.iter().filter_map(|route| match &route.action {
+        Action::Forward(targets) => Some(targets),
+        Action::Redirect { .. } => None,
+    });
+    let routed = targets.flatten().filter_map(|target| match target {
+        Target::Container { name, port } if *name == slot.container => Some((Protocol::Tcp, *port)),
+        _ => None,
+    });
+    published.chain(routed).collect()
+}
+
 /// One element for a run that keeps its numbers, else one for each port.
 fn elements(run: &Port, to_ip: IpAddr) -> Vec<Dnat> {
     let element = |port: &Port| Dnat {
@@ -127,8 +146,20 @@ fn reachable(spec: &ContainerSpec, v4: bool) -> Option<IpAddr> {
             link.v6.map(|v6| v6.ip().into())
         }
     };
-    let outward = spec.attachments.iter().find(|link| link.gateway4.is_some());
-    outward.or(spec.attachments.first()).and_then(address)
+    let has_way = |link: &&Attachment| {
+        if v4 {
+            link.gateway4.is_some()
+        } else {
+            link.gateway6.is_some()
+        }
+    };
+    // Who is on the LAN itself needs no port of the host's.
+    let links = || {
+        spec.attachments
+            .iter()
+            .filter(|link| link.driver == Driver::Bridge)
+    };
+    links().find(has_way).or(links().next()).and_then(address)
 }
 
 /// A free port for one that asks for any, the same as long as it is free.

@@ -1,14 +1,15 @@
 //! What the proxy must know: which endpoints serve, and who has which names.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use linkspan_site::{Container, ContainerName, ProjectName, Protocol, Site};
+use linkspan_site::{Container, ContainerName, Driver, ProjectName, Protocol, Site};
 use serde::{Deserialize, Serialize};
 
 use crate::lifecycle::Serving;
-use crate::ports;
+use crate::network::network_id;
 use crate::{ContainerId, HostPort, Plan, Slot, World, service_id};
+use crate::{placement, ports};
 
 /// What the proxy must know.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,7 +102,7 @@ pub struct Asker {
 
 /// Fills in what the plan publishes, and the ports and NAT that go with it.
 pub(crate) fn publish(world: &World<'_>, serving: &Serving, plan: &mut Plan) {
-    let mut names: BTreeMap<(String, String), Vec<IpAddr>> = BTreeMap::new();
+    let mut names = Names::default();
     for (project, site) in &world.desired.projects {
         for (name, container) in &site.containers {
             publish_service(world, serving, plan, project, name, container);
@@ -116,7 +117,20 @@ pub(crate) fn publish(world: &World<'_>, serving: &Serving, plan: &mut Plan) {
             }
         }
     }
+    plan.published.pointers = names.pointers;
+    plan.published.locations = names
+        .locations
+        .into_iter()
+        .map(|((bridge, name, protocol, port), targets)| Location {
+            bridge,
+            name,
+            protocol,
+            port,
+            targets,
+        })
+        .collect();
     plan.published.names = names
+        .names
         .into_iter()
         .map(|((bridge, name), addresses)| Name {
             bridge,
@@ -165,56 +179,80 @@ fn publish_service(
     plan.published.services.insert(service_id(project, name), service);
 }
 
+/// What the names of one network stand for, while they are gathered.
+#[derive(Debug, Default)]
+struct Names {
+    names: BTreeMap<(String, String), Vec<IpAddr>>,
+    pointers: Vec<Pointer>,
+    /// By bridge, name, protocol and port, the replicas that serve there.
+    locations: BTreeMap<(String, String, Protocol, u16), Vec<String>>,
+}
+
+impl Names {
+    fn add(&mut self, bridge: &str, name: &str, addresses: &[IpAddr]) {
+        let key = (bridge.to_owned(), name.to_ascii_lowercase());
+        let held = self.names.entry(key).or_default();
+        for ip in addresses {
+            if !held.contains(ip) {
+                held.push(*ip);
+            }
+        }
+    }
+}
+
 fn publish_names(
     world: &World<'_>,
     serving: &Serving,
     site: &Site,
     slot: &Slot,
     container: &Container,
-    names: &mut BTreeMap<(String, String), Vec<IpAddr>>,
+    names: &mut Names,
 ) {
     let ids = serving.ready.get(slot).or_else(|| serving.running.get(slot));
+    let by_hand = world.desired.connections.get(slot);
+    let ports = ports::served(site, slot, container);
     for seen in ids
         .into_iter()
         .flatten()
         .filter_map(|id| world.observed.containers.get(id))
     {
-        for link in &seen.record.spec.attachments {
-            let addresses =
-                std::iter::once(IpAddr::V4(link.v4.ip())).chain(link.v6.map(|v6| IpAddr::V6(v6.ip())));
-            let addresses: Vec<IpAddr> = addresses.collect();
-            let aliases = container
-                .networks
-                .iter()
-                .filter(|(name, _)| link.network.0 == format!("{}_{name}", site.name))
-                .flat_map(|(_, wish)| wish.aliases.iter().cloned());
-            let own = [
-                slot.container.to_string(),
-                slot.display_name(),
-                format!("{}.{}", slot.container, slot.project),
-                seen.record.spec.hostname.clone(),
-                seen.record
-                    .spec
-                    .id
-                    .as_str()
-                    .get(..12)
-                    .unwrap_or_default()
-                    .to_owned(),
-            ];
-            let all: BTreeSet<String> = own
+        let spec = &seen.record.spec;
+        let shown = slot.display_name().to_ascii_lowercase();
+        let own = [
+            slot.container.to_string(),
+            shown.clone(),
+            format!("{}.{}", slot.container, slot.project),
+            spec.hostname.clone(),
+            spec.id.as_str().get(..12).unwrap_or_default().to_owned(),
+        ];
+        for link in spec
+            .attachments
+            .iter()
+            .filter(|link| link.driver == Driver::Bridge)
+        {
+            let addresses = placement::addresses(std::slice::from_ref(link));
+            let declared = container.networks.iter().filter(|(name, _)| {
+                let network = site.networks.get(*name);
+                network.is_some_and(|network| network_id(&site.name, name, network) == link.network)
+            });
+            let connected = by_hand
+                .and_then(|all| all.get(&link.network))
                 .into_iter()
-                .chain(aliases)
-                .map(|name| name.to_ascii_lowercase())
-                .collect();
-            for name in all {
-                let held = names.entry((link.bridge.clone(), name)).or_default();
-                held.extend(
-                    addresses
-                        .iter()
-                        .filter(|ip| !held.contains(ip))
-                        .copied()
-                        .collect::<Vec<_>>(),
-                );
+                .flatten();
+            let wishes = declared.map(|(_, wish)| wish).chain(connected);
+            for name in own.iter().chain(wishes.flat_map(|wish| &wish.aliases)) {
+                names.add(&link.bridge, name, &addresses);
+            }
+            names.pointers.extend(addresses.iter().map(|address| Pointer {
+                bridge: link.bridge.clone(),
+                address: *address,
+                name: shown.clone(),
+            }));
+            for (protocol, port) in &ports {
+                for name in [&own[0], &own[1], &own[2]] {
+                    let key = (link.bridge.clone(), name.to_ascii_lowercase(), *protocol, *port);
+                    names.locations.entry(key).or_default().push(shown.clone());
+                }
             }
         }
     }
@@ -241,15 +279,17 @@ fn askers(world: &World<'_>, plan: &Plan) -> Vec<Asker> {
                     .get(bridge)
                     .is_some_and(|network| !network.internal)
             };
+            let links = || {
+                let all = record.spec.attachments.iter();
+                all.filter(|link| link.driver == Driver::Bridge)
+            };
+            let current = links().flat_map(|link| placement::addresses(std::slice::from_ref(link)));
+            let left = links().flat_map(|link| link.retiring.iter().map(|address| address.ip()));
             Asker {
-                addresses: record.spec.addresses.clone(),
-                bridges: record
-                    .spec
-                    .attachments
-                    .iter()
-                    .map(|link| link.bridge.clone())
-                    .collect(),
-                forward: record.spec.attachments.iter().any(|link| way_out(&link.bridge)),
+                // A question that was begun before a move is still answered.
+                addresses: current.chain(left).collect(),
+                bridges: links().map(|link| link.bridge.clone()).collect(),
+                forward: links().any(|link| way_out(&link.bridge)),
                 servers: declared
                     .map(|container| container.dns.clone())
                     .unwrap_or_default(),

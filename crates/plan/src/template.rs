@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use linkspan_site::{
-    CAPABILITIES, Container, ContainerName, Driver, ExtraHost, MountSource, ProjectName, Site, signal_number,
+    CAPABILITIES, Container, ContainerName, ExtraHost, MountSource, ProjectName, Site, signal_number,
 };
 use serde::Serialize;
 
 use crate::lease::LeaseError;
+use crate::network::Networks;
+use crate::placement::{self, Place};
 use crate::{
-    Attachment, ContainerId, ContainerSpec, Image, LINK_PREFIX, Leases, MountKind, MountSpec,
-    NetworkNamespace, RESOLVER_ADDRESS, Resources, Settings, Slot,
+    ContainerId, ContainerSpec, Image, Leases, MountKind, MountSpec, NetworkNamespace, Resources, Settings,
+    Slot, World,
 };
 
 /// Docker's default capabilities, so that images that people have work.
@@ -54,6 +56,8 @@ struct Link {
     bridge: String,
     fixed4: Option<Ipv4Addr>,
     fixed6: Option<Ipv6Addr>,
+    mac: Option<[u8; 6]>,
+    priority: i32,
 }
 
 impl Template {
@@ -64,6 +68,7 @@ impl Template {
         container: &Container,
         image: &Image,
         bridges: &BTreeMap<&str, String>,
+        namespace: NetworkNamespace,
         settings: &Settings,
     ) -> Self {
         let links = container
@@ -74,11 +79,13 @@ impl Template {
                     bridge: bridge.clone(),
                     fixed4: wish.ipv4_address,
                     fixed6: wish.ipv6_address,
+                    mac: wish.mac_address,
+                    priority: wish.gateway_priority,
                 })
             })
             .collect();
         Self {
-            spec: spec(site, slot, container, image, settings),
+            spec: spec(site, slot, container, image, namespace, settings),
             image_id: image.id.clone(),
             links,
         }
@@ -117,7 +124,7 @@ impl Template {
         data || self
             .links
             .iter()
-            .any(|link| link.fixed4.is_some() || link.fixed6.is_some())
+            .any(|link| link.fixed4.is_some() || link.fixed6.is_some() || link.mac.is_some())
     }
 
     /// Digest of the image's configuration.
@@ -125,58 +132,52 @@ impl Template {
         &self.image_id
     }
 
-    /// A new incarnation with addresses and ids of its own.
+    /// A new incarnation with addresses and ids of its own, or those of the container whose namespaces it shares.
     pub(crate) fn instantiate(
         &self,
         id: ContainerId,
+        world: &World<'_>,
+        networks: &Networks,
         leases: &mut Leases,
-        settings: &Settings,
     ) -> Result<ContainerSpec, LeaseError> {
         let mut spec = self.spec.clone();
-        if spec.ids.is_some() {
-            spec.ids = Some(leases.new_ids(&id, settings)?);
+        if let NetworkNamespace::Container(target) = &spec.network {
+            let target = world
+                .observed
+                .containers
+                .get(target)
+                .map(|seen| &seen.record.spec);
+            spec.ids = target.and_then(|target| target.ids);
+            spec.addresses = target.map(|target| target.addresses.clone()).unwrap_or_default();
+        } else if spec.ids.is_some() {
+            spec.ids = Some(leases.new_ids(&id, world.settings)?);
         }
-        for (index, link) in self.links.iter().enumerate() {
-            let address = leases.new_address(&link.bridge, &id, link.fixed4, link.fixed6)?;
-            let Some(network) = leases.networks.get(&link.bridge) else {
-                continue;
-            };
-            // The default route goes by the first network that has a way out.
-            let first_way_out =
-                !network.internal && spec.attachments.iter().all(|other| other.gateway4.is_none());
-            let attachment = Attachment {
-                network: network.id.clone(),
-                bridge: link.bridge.clone(),
-                host_link: format!("{LINK_PREFIX}v{}{index}", id.short()),
-                link: format!("eth{index}"),
-                mac: mac(address.v4),
-                v4: with_prefix4(address.v4, network.v4.prefix()),
-                v6: address
-                    .v6
-                    .zip(network.v6)
-                    .map(|(ip, subnet)| with_prefix6(ip, subnet.prefix())),
-                gateway4: first_way_out.then_some(network.gateway),
-                gateway6: network.v6.filter(|_| first_way_out).map(gateway6),
-                mtu: network.mtu,
-                resolver: index == 0,
-                driver: Driver::Bridge,
-                isolated: false,
-                retiring: Vec::new(),
-            };
-            spec.addresses.push(IpAddr::V4(address.v4));
-            spec.addresses.extend(address.v6.map(IpAddr::V6));
-            spec.attachments.push(attachment);
+        let places: Vec<Place<'_>> = self
+            .links
+            .iter()
+            .map(|link| Place {
+                bridge: &link.bridge,
+                fixed4: link.fixed4,
+                fixed6: link.fixed6,
+                mac: link.mac,
+                priority: link.priority,
+                former: None,
+            })
+            .collect();
+        if spec.network == NetworkNamespace::Own {
+            spec.attachments = placement::place(&id, &places, leases, networks)?;
+            spec.addresses = placement::addresses(&spec.attachments);
+            spec.nameservers = placement::name_servers(&spec.attachments, world);
         }
-        let gateway = spec
-            .attachments
-            .first()
-            .and_then(|first| leases.networks.get(&first.bridge))
-            .map(|n| n.gateway);
+        let gateway = match spec.network {
+            NetworkNamespace::Host => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            _ => placement::gateway(&spec.attachments, leases),
+        };
         for (ip, _) in &mut spec.hosts {
             if ip.is_unspecified()
                 && let Some(gateway) = gateway
             {
-                *ip = IpAddr::V4(gateway);
+                *ip = gateway;
             }
         }
         spec.id = id;
@@ -189,8 +190,10 @@ fn spec(
     slot: &Slot,
     container: &Container,
     image: &Image,
+    namespace: NetworkNamespace,
     settings: &Settings,
 ) -> ContainerSpec {
+    let host_addresses = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
     ContainerSpec {
         id: ContainerId(String::new()),
         name: slot.display_name(),
@@ -220,8 +223,11 @@ fn spec(
                 ExtraHost::HostGateway => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), name.clone()),
             })
             .collect(),
-        addresses: Vec::new(),
-        nameservers: vec![IpAddr::V4(RESOLVER_ADDRESS)],
+        addresses: match namespace {
+            NetworkNamespace::Host => host_addresses.to_vec(),
+            _ => Vec::new(),
+        },
+        nameservers: Vec::new(),
         search: container.dns_search.clone(),
         capabilities: capabilities(container),
         privileged: container.privileged,
@@ -238,7 +244,7 @@ fn spec(
             pids: Some(container.pids_limit.unwrap_or(DEFAULT_PIDS)),
         },
         ulimits: container.ulimits.clone(),
-        sysctls: sysctls(container),
+        sysctls: sysctls(container, &namespace),
         init: container.init,
         stop_signal: container
             .stop_signal
@@ -255,7 +261,7 @@ fn spec(
             .filter(|check| !check.test.is_empty()),
         restart: container.restart,
         log: settings.log.clone(),
-        network: NetworkNamespace::Own,
+        network: namespace,
         attachments: Vec::new(),
     }
 }
@@ -358,8 +364,12 @@ fn capabilities(container: &Container) -> BTreeSet<String> {
 
 /// Programs that drop root before they bind, and `ping` without privilege, work as people expect. Groups beyond 65,535
 /// are not mapped into a container, and the kernel refuses a range that ends there.
-fn sysctls(container: &Container) -> BTreeMap<String, String> {
+fn sysctls(container: &Container, namespace: &NetworkNamespace) -> BTreeMap<String, String> {
     let mut sysctls = container.sysctls.clone();
+    // Those of a namespace that isn't its own aren't its to set.
+    if *namespace != NetworkNamespace::Own {
+        return sysctls;
+    }
     sysctls
         .entry("net.ipv4.ip_unprivileged_port_start".to_owned())
         .or_insert_with(|| "0".to_owned());
@@ -369,26 +379,13 @@ fn sysctls(container: &Container) -> BTreeMap<String, String> {
     sysctls
 }
 
-/// A locally administered address that says which IPv4 address it belongs to.
-fn mac(ip: Ipv4Addr) -> [u8; 6] {
-    let [a, b, c, d] = ip.octets();
-    [0x02, 0x6c, a, b, c, d]
-}
-
-fn with_prefix4(ip: Ipv4Addr, prefix: u8) -> ipnetwork::Ipv4Network {
-    ipnetwork::Ipv4Network::new_checked(ip, prefix).unwrap_or_else(|| ip.into())
-}
-
-fn with_prefix6(ip: Ipv6Addr, prefix: u8) -> ipnetwork::Ipv6Network {
-    ipnetwork::Ipv6Network::new_checked(ip, prefix).unwrap_or_else(|| ip.into())
-}
-
 /// The bridge's address in an IPv6 subnet.
 pub(crate) fn gateway6(subnet: ipnetwork::Ipv6Network) -> Ipv6Addr {
     Ipv6Addr::from(u128::from(subnet.network()) | 1)
 }
 
-/// The resolver leg's address in an IPv6 subnet.
+/// The resolver leg's address in an IPv6 subnet: one that nobody would write down for a container, and that no IPv4
+/// address of a container ends in.
 pub(crate) fn resolver6(subnet: ipnetwork::Ipv6Network) -> Ipv6Addr {
-    Ipv6Addr::from(u128::from(subnet.network()) | 2)
+    Ipv6Addr::from(u128::from(subnet.network()) | 0xffff_0053)
 }

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use self::town::{Town, site, slot};
 use super::*;
 
+mod networks;
 pub(crate) mod town;
 
 fn check(actual: &str, expected: &Expect) {
@@ -128,20 +129,20 @@ fn a_renumbered_network_is_made_beside_the_old_one_and_containers_move_without_a
     check(
         &told,
         &expect![[r#"
-        --- 1
-        network shop_default 10.9.0.0/24
-        start shop-web-1 shop:1 at 10.9.0.3
-        serve shop/web from [10.0.2.3] coming
-        --- 2
-        stop shop-web-1 shop:1 at 10.0.2.3
-        serve shop/web from [10.9.0.3]
-        --- 3
-        remove shop-web-1 shop:1 at 10.0.2.3
-        serve shop/web from [10.9.0.3]
-        --- 4
-        serve shop/web from [10.9.0.3]
-        drop network shop_default
-    "#]],
+            --- 1
+            network shop_default 10.9.0.0/24
+            start shop-web-1 shop:1 at 10.9.0.2
+            serve shop/web from [10.0.2.3] coming
+            --- 2
+            stop shop-web-1 shop:1 at 10.0.2.3
+            serve shop/web from [10.9.0.2]
+            --- 3
+            remove shop-web-1 shop:1 at 10.0.2.3
+            serve shop/web from [10.9.0.2]
+            --- 4
+            serve shop/web from [10.9.0.2]
+            drop network shop_default
+        "#]],
     );
 }
 

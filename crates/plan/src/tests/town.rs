@@ -137,7 +137,11 @@ impl Town {
                     oom: false,
                 });
             }
-            Job::Move { to, .. } => seen.record.spec.put((**to).clone()),
+            Job::Move { to, .. } => {
+                let links = to.attachments.iter().map(|link| link.host_link.clone());
+                self.observed.links.extend(links);
+                seen.record.spec.put((**to).clone());
+            }
             Job::Attach { .. } | Job::Remove { .. } => {}
         }
     }
@@ -146,7 +150,12 @@ impl Town {
     pub(crate) fn tell(&self, plan: &Plan) -> String {
         let mut told = String::new();
         for network in &plan.networks {
-            writeln!(told, "network {} {}", network.id, network.v4).unwrap();
+            let left: Vec<String> = network
+                .retiring
+                .iter()
+                .map(|left| format!("; leaves {} to {:?}", left.gateway, left.members))
+                .collect();
+            writeln!(told, "network {} {}{}", network.id, network.v4, left.concat()).unwrap();
         }
         for job in &plan.jobs {
             let record = plan.records.iter().find(|record| record.spec.id == *job.id());
@@ -160,19 +169,28 @@ impl Town {
                 Job::Stop { .. } => "stop",
                 Job::Remove { .. } => "remove",
             };
-            let at = record
-                .spec
-                .attachments
-                .first()
-                .map(|link| link.v4.ip().to_string())
-                .unwrap_or_default();
+            let at = |links: &[Attachment]| {
+                let links = links.iter().map(|link| {
+                    let left = link.retiring.iter().map(|left| format!(" (was {})", left.ip()));
+                    format!("{}{}", link.v4.ip(), left.collect::<String>())
+                });
+                links.collect::<Vec<_>>().join(", ")
+            };
+            let at = match job {
+                Job::Move { to, .. } => at(&to.attachments),
+                _ => at(&record.spec.attachments),
+            };
             writeln!(told, "{verb} {} {} at {at}", record.spec.name, record.image).unwrap();
         }
         for (id, service) in &plan.published.services {
             let at: Vec<String> = service
                 .endpoints
                 .iter()
-                .map(|one| one.addresses[0].to_string())
+                .map(|one| {
+                    one.addresses
+                        .first()
+                        .map_or("nowhere".to_owned(), ToString::to_string)
+                })
                 .collect();
             let coming = if service.coming { " coming" } else { "" };
             let reason = service
@@ -181,6 +199,9 @@ impl Town {
                 .map(|reason| format!(" ({reason})"))
                 .unwrap_or_default();
             writeln!(told, "serve {id} from [{}]{coming}{reason}", at.join(", ")).unwrap();
+        }
+        for conflict in &plan.conflicts {
+            writeln!(told, "conflict {}: {}", conflict.network, conflict.words()).unwrap();
         }
         for gone in &plan.gone_networks {
             let id = self
