@@ -4,6 +4,7 @@
 
 mod connection;
 mod error;
+mod networks;
 mod streams;
 mod target;
 #[cfg(test)]
@@ -297,6 +298,11 @@ impl Client {
 
     async fn act(&self, method: Method, target: Target) -> Result<(), ClientError> {
         self.open(method, target, Body::empty()).await.map(drop)
+    }
+
+    async fn post(&self, target: Target, body: &impl Serialize) -> Result<(), ClientError> {
+        let body = Body::json(&encode(body)?);
+        self.open(Method::POST, target, body).await.map(drop)
     }
 }
 

@@ -21,14 +21,30 @@
 //! | `POST /v1/images/load` | an archive | `[ImageView]` |
 //! | `GET /v1/images/save?name=…&name=…` | | a docker-archive that is an OCI layout too |
 //! | `DELETE /v1/images/{name}?force=bool` | | 204 |
+//! | `GET /v1/networks` | | `[NetworkView]` |
+//! | `POST /v1/networks` | [`NetworkRequest`] | [`NetworkView`]; 422 problems, 409 conflict |
+//! | `GET /v1/networks/{name}` | | [`NetworkDetail`] |
+//! | `DELETE /v1/networks/{name}` | | 204; 409 while it is in use |
+//! | `POST /v1/networks/prune` | | `[String]`: names of what was removed |
+//! | `POST /v1/networks/{name}/connect` | [`ConnectRequest`] | 204 |
+//! | `POST /v1/networks/{name}/disconnect` | [`DisconnectRequest`] | 204 |
+//! | `GET /v1/pools` | | `[PoolView]` |
+//! | `GET /v1/doctor/network` | | [`NetworkReport`] |
+//! | `GET /v1/doctor/firewall` | | [`FirewallReport`] |
 //! | `GET /v1/ca` | | PEM of the CA's certificate |
+//!
+//! Networks are named as they are on this host: `shop_default` for the network `default` of the site `shop`, and just its
+//! name for one that was made by hand.
 //!
 //! An error is a [`Failure`] with status 400 (malformed), 403, 404, 409 (conflicts with what is), 422 (problems in a
 //! file) or 500.
 
+mod network;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+pub use network::*;
 use serde::{Deserialize, Serialize};
 
 /// A site file with everything that it refers to, as the client read it.
