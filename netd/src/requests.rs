@@ -342,7 +342,7 @@ impl Reconciler {
         let refusals = linkspan_plan::admit(site, &world);
         let bad_file = refusals
             .iter()
-            .all(|refusal| matches!(refusal, Refusal::NoImage { .. } | Refusal::Subnet(_)));
+            .all(|refusal| !matches!(refusal, Refusal::RouteTaken { .. } | Refusal::PortTaken { .. }));
         let mut messages: Vec<String> = refusals.iter().map(ToString::to_string).collect();
         for (name, container) in &site.containers {
             let written = container.ports.iter().filter(|port| port.host_port != 0);

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use ipnetwork::IpNetwork;
-use linkspan_site::{HostPattern, ProjectName, Site};
+use linkspan_site::{HostPattern, Network, NetworkName, ProjectName, Site};
 
-use crate::{Claim, LeaseError, NetworkId, World, conflict};
+use crate::lease::room;
+use crate::network::{fits, network_id};
+use crate::{LeaseError, NetworkId, World};
 
 /// Why a site can't be brought up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,9 +43,41 @@ pub enum Refusal {
         /// As written.
         image: String,
     },
-    /// A subnet is somebody else's.
+    /// A network can't be had as it is written.
     #[error(transparent)]
-    Subnet(#[from] LeaseError),
+    Network(#[from] LeaseError),
+    /// A network that is to be there already isn't.
+    #[error(
+        "network `{network}` is `external`, and there is no `{external}`; `linkspan network create {external}` makes it"
+    )]
+    NoNetwork {
+        /// As the file calls it.
+        network: String,
+        /// As it is called on this host.
+        external: String,
+    },
+    /// A network of this name was made by hand.
+    #[error(
+        "network `{network}` was made by hand; remove that with `linkspan network rm {network}`, or join it with `external: true`"
+    )]
+    NetworkByHand {
+        /// As it is called on this host.
+        network: NetworkId,
+    },
+    /// A network is there already.
+    #[error("network `{network}` exists already")]
+    NetworkExists {
+        /// Which.
+        network: NetworkId,
+    },
+    /// A site has a network that is called so on this host.
+    #[error("network `{network}` belongs to site `{holder}`; choose another name")]
+    NetworkTaken {
+        /// As it is called on this host.
+        network: NetworkId,
+        /// Whose it is.
+        holder: ProjectName,
+    },
 }
 
 /// Everything that speaks against this site, all at once.
@@ -114,40 +147,83 @@ pub fn admit(site: &Site, world: &World<'_>) -> Vec<Refusal> {
             }
         }
     }
-    refusals.extend(subnets(site, world).into_iter().map(Refusal::Subnet));
+    refusals.extend(networks(site, world));
     refusals
 }
 
-fn subnets(site: &Site, world: &World<'_>) -> Vec<LeaseError> {
-    let mut errors = Vec::new();
+/// May a network be made by hand?
+pub fn admit_network(name: &NetworkName, network: &Network, world: &World<'_>) -> Result<(), Refusal> {
+    let id = NetworkId(name.to_string());
+    if world.desired.networks.contains_key(name) {
+        return Err(Refusal::NetworkExists { network: id });
+    }
+    if let Some(holder) = holder(&id, world) {
+        return Err(Refusal::NetworkTaken { network: id, holder });
+    }
+    let mut leases = world.leases.clone();
+    leases.new_network(&id, network, world.observed, world.settings)?;
+    Ok(())
+}
+
+/// The project whose file has a network that is called so on this host.
+fn holder(id: &NetworkId, world: &World<'_>) -> Option<ProjectName> {
+    let mut projects = world.desired.projects.values();
+    let has = |site: &&Site| own_networks(site).any(|(_, _, other)| other == *id);
+    projects.find(has).map(|site| site.name.clone())
+}
+
+/// Networks of a site's own, with what they are called on this host.
+fn own_networks(site: &Site) -> impl Iterator<Item = (&NetworkName, &Network, NetworkId)> {
+    let own = site.networks.iter().filter(|(_, network)| network.external.is_none());
+    own.map(|(name, network)| (name, network, network_id(&site.name, name, network)))
+}
+
+/// Subnets and addresses are tried out, so that a site that can't have them is refused as a whole.
+fn networks(site: &Site, world: &World<'_>) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    let mut leases = world.leases.clone();
     for (name, network) in &site.networks {
-        let id = NetworkId(format!("{}_{name}", site.name));
-        let wanted = network
-            .subnet
-            .map(IpNetwork::V4)
-            .into_iter()
-            .chain(network.subnet6.map(IpNetwork::V6));
-        for subnet in wanted {
-            let ours = |lease: &crate::NetworkLease| {
-                lease.id == id
-                    && (IpNetwork::V4(lease.v4) == subnet || lease.v6.map(IpNetwork::V6) == Some(subnet))
-            };
-            if world.leases.networks.values().any(ours) {
-                continue;
-            }
-            if let Some(Claim { range, source }) =
-                conflict(subnet, &id, world.leases, &world.observed.claims, world.settings)
-            {
-                errors.push(LeaseError::Overlap {
-                    network: id.clone(),
-                    subnet,
-                    range,
-                    source_of: source,
-                });
-            }
+        if let Some(external) = &network.external
+            && !world.desired.networks.contains_key(external)
+        {
+            refusals.push(Refusal::NoNetwork {
+                network: name.to_string(),
+                external: external.to_string(),
+            });
         }
     }
-    errors
+    for (name, network, id) in own_networks(site) {
+        if world.desired.networks.keys().any(|other| other.to_string() == id.0) {
+            refusals.push(Refusal::NetworkByHand { network: id });
+            continue;
+        }
+        let members: u32 = site
+            .containers
+            .values()
+            .filter(|container| container.networks.contains_key(name))
+            .map(|container| container.replicas)
+            .sum();
+        if members == 0 {
+            continue;
+        }
+        let fitting = leases.networks.iter().find(|(_, lease)| fits(lease, &id, network, world));
+        let bridge = fitting.map(|(bridge, _)| bridge.clone());
+        let bridge = bridge.map_or_else(|| leases.new_network(&id, network, world.observed, world.settings), Ok);
+        let lease = match bridge {
+            Ok(bridge) => leases.networks.get(&bridge),
+            Err(error) => {
+                refusals.push(Refusal::Network(error));
+                continue;
+            }
+        };
+        if let Some(lease) = lease.filter(|lease| u64::from(members) > room(lease.v4)) {
+            refusals.push(Refusal::Network(LeaseError::SubnetExhausted {
+                network: id,
+                subnet: lease.v4,
+            }));
+        }
+    }
+    refusals
 }
 
 /// A host pattern as people write it.

@@ -430,6 +430,11 @@ fn host_count(subnet: Ipv4Network) -> u32 {
     subnet.size().saturating_sub(2).max(1)
 }
 
+/// How many containers a subnet has room for, beside the bridge and the resolver.
+pub(crate) fn room(subnet: Ipv4Network) -> u64 {
+    u64::from(host_count(subnet).saturating_sub(2))
+}
+
 /// The address with this host part.
 pub(crate) fn host(subnet: Ipv4Network, part: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(subnet.network()).wrapping_add(part))

@@ -44,7 +44,7 @@ impl Networks {
 }
 
 /// The network that a name in a project's file stands for.
-pub(crate) fn network_id(project: &ProjectName, name: &NetworkName, network: &Network) -> NetworkId {
+pub fn network_id(project: &ProjectName, name: &NetworkName, network: &Network) -> NetworkId {
     match &network.external {
         Some(external) => NetworkId(external.to_string()),
         None => NetworkId(format!("{project}_{name}")),
@@ -209,7 +209,7 @@ fn used(site: &Site) -> BTreeSet<&NetworkName> {
 }
 
 /// Does a promise still say what the file says? Else the network is made anew beside the old one.
-fn fits(lease: &NetworkLease, id: &NetworkId, network: &Network, world: &World<'_>) -> bool {
+pub(crate) fn fits(lease: &NetworkLease, id: &NetworkId, network: &Network, world: &World<'_>) -> bool {
     let v4 = match network.subnet {
         Some(subnet) => lease.v4 == subnet,
         None => !lease.fixed,
