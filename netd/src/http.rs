@@ -3,6 +3,7 @@
 mod answer;
 mod containers;
 mod images;
+mod networks;
 mod sites;
 
 use std::os::unix::fs::PermissionsExt;
@@ -141,6 +142,17 @@ async fn route(api: Api, request: HttpRequest<Incoming>) -> Response {
         (&Method::POST, ["v1", "containers", name, "kill"]) => containers::kill(&api, name, &request).await,
         (&Method::GET, ["v1", "containers", name, "logs"]) => containers::logs(&api, name, &request),
         (&Method::POST, ["v1", "containers", name, "exec"]) => containers::exec(&api, name, request).await,
+        (&Method::GET, ["v1", "networks"]) => Ok(networks::list(&api)),
+        (&Method::POST, ["v1", "networks"]) => networks::create(&api, request).await,
+        (&Method::POST, ["v1", "networks", "prune"]) => networks::prune(&api).await,
+        (&Method::GET, ["v1", "networks", name]) => networks::inspect(&api, name),
+        (&Method::DELETE, ["v1", "networks", name]) => networks::remove(&api, name).await,
+        (&Method::POST, ["v1", "networks", name, "connect"]) => networks::connect(&api, name, request).await,
+        (&Method::POST, ["v1", "networks", name, "disconnect"]) => {
+            networks::disconnect(&api, name, request).await
+        }
+        (&Method::GET, ["v1", "pools"]) => Ok(networks::pools(&api)),
+        (&Method::GET, ["v1", "doctor", "network"]) => Ok(networks::report(&api)),
         (&Method::GET, ["v1", "images"]) => Ok(images::list(&api)),
         (&Method::POST, ["v1", "images", "load"]) => images::load(&api, request).await,
         (&Method::GET, ["v1", "images", "save"]) => images::save(&api, &request),

@@ -15,6 +15,9 @@ impl Reconciler {
             containers: self.seen.clone(),
             ..Observed::default()
         };
+        // Those on loopback are the host's alone.
+        let servers = self.name_servers().into_iter().map(|at| at.ip());
+        observed.name_servers = servers.filter(|ip| !ip.is_loopback()).collect();
         observed.foreign_ports.clone_from(&self.foreign_ports);
         observed.bridges.clone_from(&self.host.made_bridges);
         observed.links.clone_from(&self.host.made_links);
@@ -22,14 +25,7 @@ impl Reconciler {
             observed.ipv6 = seen.ipv6;
             observed.mtu = seen.mtu;
             observed.links.extend(seen.veths.iter().cloned());
-            observed.claims = seen
-                .claims
-                .iter()
-                .map(|claim| Claim {
-                    range: claim.range,
-                    source: claim.source.clone(),
-                })
-                .collect();
+            observed.claims = self.claims();
             for (bridge, found) in &seen.networks {
                 let whole = self
                     .leases
@@ -48,6 +44,16 @@ impl Reconciler {
             self.observe_images(site, &mut observed);
         }
         observed
+    }
+
+    /// Ranges that others were seen to use.
+    pub(crate) fn claims(&self) -> Vec<Claim> {
+        let seen = self.host.observed.iter().flat_map(|seen| &seen.claims);
+        seen.map(|claim| Claim {
+            range: claim.range,
+            source: claim.source.clone(),
+        })
+        .collect()
     }
 
     /// Looks up what a site's image names stand for.

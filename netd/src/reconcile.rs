@@ -23,7 +23,7 @@ use linkspan_containers::Containers;
 use linkspan_hostnet::HostNet;
 use linkspan_images::Store as Images;
 use linkspan_plan::{
-    ContainerId, Desired, HostPort, Job, Leases, Observation, Plan, Published, Run, Standing, World,
+    Conflict, ContainerId, Desired, HostPort, Job, Leases, Observation, Plan, Published, Run, Standing, World,
 };
 use linkspan_site::ProjectName;
 use linkspan_telemetry::chain;
@@ -40,6 +40,7 @@ use crate::settings::Settings;
 use crate::sockets::Sockets;
 use crate::store::{Batch, Store};
 use crate::supervise::{Note, Order};
+use crate::view::networks::Ground;
 
 /// Everything is looked at again after this time though nothing was heard.
 const SLOW: Duration = Duration::from_secs(30);
@@ -64,6 +65,7 @@ pub(crate) struct View {
     pub(crate) announced: BTreeMap<String, Event>,
     pub(crate) settled: bool,
     pub(crate) warnings: Vec<String>,
+    pub(crate) ground: Ground,
 }
 
 /// What the kernel showed when it was last looked at.
@@ -115,6 +117,8 @@ pub(crate) struct Reconciler {
     /// Sites that somebody changed and waits for.
     pub(crate) touched: BTreeSet<ProjectName>,
     pub(crate) troubles: BTreeMap<String, String>,
+    /// Told of already.
+    pub(crate) conflicts: Vec<Conflict>,
     pub(crate) view: watch::Sender<Arc<View>>,
 }
 
@@ -285,6 +289,7 @@ impl Reconciler {
             return now + RETRY;
         }
         self.troubles.remove("store");
+        self.tell_conflicts(&plan);
         let mut whole = self.make_networks(&plan).await;
         whole &= self.bind_ports(&plan);
         whole &= self.set_firewall(&plan).await;

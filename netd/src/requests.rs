@@ -1,5 +1,7 @@
 //! What the API asks of the state's owner: changes of what is desired, made durable before they are answered.
 
+mod networks;
+
 use std::collections::BTreeMap;
 
 use linkspan_api::v1::{Accepted, PlanView, SiteSource, StepView};
@@ -15,11 +17,20 @@ use crate::events::now_ms;
 use crate::reconcile::Reconciler;
 use crate::store::Batch;
 
+pub(crate) use networks::NetworkOrder;
+
 /// Why a request is refused. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Rejection {
     /// The file has problems.
     Problems(Vec<String>),
+    /// What is asked for is not a thing that can be.
+    Malformed {
+        /// What it was to be.
+        heading: String,
+        /// All that is wrong with it.
+        problems: Vec<String>,
+    },
     /// Something that is stands against it.
     Conflict(Vec<String>),
     /// No such thing.
@@ -57,6 +68,8 @@ pub(crate) enum Request {
         force: bool,
         reply: Reply<Vec<ContainerId>>,
     },
+    /// About networks made by hand.
+    Network(NetworkOrder),
     /// `restart`. Answers which containers, each with its run before.
     Restart {
         word: String,
@@ -77,6 +90,7 @@ impl Reconciler {
                 force,
                 reply,
             } => drop(reply.send(self.hold(&word, held, force).await)),
+            Request::Network(order) => self.serve_network(order).await,
             Request::Restart { word, reply } => drop(reply.send(self.restart(&word).await)),
         }
     }
@@ -94,6 +108,7 @@ impl Reconciler {
         desired.pins.insert(site.name.clone(), self.pins(&site));
         self.wake_up(&site, &mut desired);
         desired.held_back.retain(|slot, _| slot.project != site.name);
+        desired.connections.retain(|slot, _| slot.project != site.name);
         desired.projects.insert(site.name.clone(), site.clone());
         // What an earlier `down --volumes` had not got round to removing is wanted again.
         let ours = format!("{}_", site.name);
@@ -205,6 +220,7 @@ impl Reconciler {
         desired.pins.remove(&project);
         desired.held_back.retain(|slot, _| slot.project != project);
         desired.restarts.retain(|slot, _| slot.project != project);
+        desired.connections.retain(|slot, _| slot.project != project);
         desired.generation += 1;
         if volumes {
             let declared = site

@@ -1,5 +1,7 @@
 //! Listening sockets: bound here with privilege, served by the proxy, held by both so that either may die.
 
+mod holder;
+
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -21,14 +23,14 @@ const BACKLOG: i32 = 4_096;
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// Somebody else has the port.
-    #[error(
-        "{address}/{protocol} is held by another program; stop it (`ss -lnp` names it) or choose another port"
-    )]
+    #[error("{address}/{protocol} is held by {holder}; stop it or choose another port")]
     Taken {
         /// Where.
         address: SocketAddr,
         /// `tcp` or `udp`.
         protocol: &'static str,
+        /// `nginx (pid 42)`.
+        holder: String,
     },
     /// Anything else.
     #[error("cannot listen on {address}/{protocol}")]
@@ -238,7 +240,12 @@ fn reserve(port: HostPort) -> Result<OwnedFd, SocketError> {
 fn refused(address: SocketAddr, stream: bool, source: io::Error) -> SocketError {
     let protocol = if stream { "tcp" } else { "udp" };
     if source.kind() == io::ErrorKind::AddrInUse {
-        SocketError::Taken { address, protocol }
+        let holder = holder::holder(address, stream);
+        SocketError::Taken {
+            address,
+            protocol,
+            holder: holder.unwrap_or_else(|| "another program (`ss -lnp` names it)".to_owned()),
+        }
     } else {
         SocketError::Bind {
             address,
@@ -262,6 +269,8 @@ mod tests {
         let mut sockets = Sockets::default();
         let error = sockets.hold(port, 2).unwrap_err();
         assert!(matches!(error, SocketError::Taken { .. }), "{error}");
+        let own = format!("(pid {})", std::process::id());
+        assert!(error.to_string().contains(&own), "{error}");
         assert!(sockets.served.is_empty());
     }
 

@@ -183,6 +183,7 @@ impl Netd {
             announced: BTreeMap::new(),
             touched: BTreeSet::new(),
             troubles: BTreeMap::new(),
+            conflicts: Vec::new(),
             view,
             settings,
         };
@@ -223,7 +224,8 @@ impl Netd {
         if let Err(error) = reconciler.commit(unsaved).await {
             tracing::warn!(error = chain(&error), "what happened last is not noted down");
         }
-        if !reconciler.desired.projects.is_empty() || !reconciler.seen.is_empty() {
+        let nothing_is_up = reconciler.desired.projects.is_empty() && reconciler.seen.is_empty();
+        if !nothing_is_up {
             tracing::info!(
                 "containers and proxy go on; `linkspan down` before stopping the daemon ends them"
             );

@@ -1,5 +1,7 @@
 //! What people get to see: the view that the API answers from, and the news of a site's progress.
 
+pub(crate) mod networks;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use linkspan_site::{Action, HostPattern, Port, ProjectName, Site, Target};
 use crate::events::now_ms;
 use crate::publish::https_port;
 use crate::reconcile::{Reconciler, View};
+use networks::Ground;
 
 impl Reconciler {
     /// What to tell who follows a site: that it is as desired, or that it will not get there by itself. To be told once the
@@ -119,7 +122,10 @@ impl Reconciler {
                     .map(|warning| format!("{name}: {warning}")),
             );
         }
+        let ground = self.ground(plan);
+        warnings.extend(ground.warnings());
         self.view.send_replace(Arc::new(View {
+            ground,
             desired: self.desired.clone(),
             sources: self.sources.clone(),
             containers: self.seen.clone(),
@@ -139,6 +145,34 @@ impl Reconciler {
             settled,
             warnings,
         }));
+    }
+}
+
+impl Reconciler {
+    fn ground(&self, plan: &Plan) -> Ground {
+        Ground {
+            leases: plan.leases.clone(),
+            conflicts: plan.conflicts.clone(),
+            claims: self.claims(),
+            disregarded: Vec::new(),
+            notes: Vec::new(),
+            settings: Some(self.plan_settings.clone()),
+        }
+    }
+
+    /// Tells of networks that somebody else's range has come to meet, once for each.
+    pub(crate) fn tell_conflicts(&mut self, plan: &Plan) {
+        for conflict in &plan.conflicts {
+            let action = if conflict.moved_to.is_some() {
+                "moving"
+            } else {
+                "conflict"
+            };
+            if conflict.moved_to.is_some() || !self.conflicts.contains(conflict) {
+                self.emit(None, "network", &conflict.network.0, action, &conflict.words());
+            }
+        }
+        self.conflicts.clone_from(&plan.conflicts);
     }
 }
 

@@ -174,7 +174,10 @@ fn holder(id: &NetworkId, world: &World<'_>) -> Option<ProjectName> {
 
 /// Networks of a site's own, with what they are called on this host.
 fn own_networks(site: &Site) -> impl Iterator<Item = (&NetworkName, &Network, NetworkId)> {
-    let own = site.networks.iter().filter(|(_, network)| network.external.is_none());
+    let own = site
+        .networks
+        .iter()
+        .filter(|(_, network)| network.external.is_none());
     own.map(|(name, network)| (name, network, network_id(&site.name, name, network)))
 }
 
@@ -193,7 +196,12 @@ fn networks(site: &Site, world: &World<'_>) -> Vec<Refusal> {
         }
     }
     for (name, network, id) in own_networks(site) {
-        if world.desired.networks.keys().any(|other| other.to_string() == id.0) {
+        if world
+            .desired
+            .networks
+            .keys()
+            .any(|other| other.to_string() == id.0)
+        {
             refusals.push(Refusal::NetworkByHand { network: id });
             continue;
         }
@@ -206,9 +214,15 @@ fn networks(site: &Site, world: &World<'_>) -> Vec<Refusal> {
         if members == 0 {
             continue;
         }
-        let fitting = leases.networks.iter().find(|(_, lease)| fits(lease, &id, network, world));
+        let fitting = leases
+            .networks
+            .iter()
+            .find(|(_, lease)| fits(lease, &id, network, world));
         let bridge = fitting.map(|(bridge, _)| bridge.clone());
-        let bridge = bridge.map_or_else(|| leases.new_network(&id, network, world.observed, world.settings), Ok);
+        let bridge = bridge.map_or_else(
+            || leases.new_network(&id, network, world.observed, world.settings),
+            Ok,
+        );
         let lease = match bridge {
             Ok(bridge) => leases.networks.get(&bridge),
             Err(error) => {

@@ -241,6 +241,17 @@ impl Leases {
         })
     }
 
+    /// The block that the next network without a subnet of its own would get.
+    pub fn next_subnet(&self, claims: &[Claim], settings: &Settings) -> Option<Ipv4Network> {
+        let observed = Observed {
+            claims: claims.to_vec(),
+            ..Observed::default()
+        };
+        // No network is called so: a name can't be empty.
+        let nobody = NetworkId(String::new());
+        self.pick_subnet(&nobody, &observed, settings).ok()
+    }
+
     /// A /64 of our own prefix; absent without a prefix, or when all 65,536 are taken.
     pub(crate) fn pick_subnet6(
         &self,

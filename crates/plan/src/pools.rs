@@ -117,9 +117,9 @@ mod tests {
             source: source.to_owned(),
         };
         town.observed.claims = vec![
-            claim("10.0.8.0/22", "route via `tun0`"),
-            claim("10.0.9.0/24", "address of `tun0`"),
-            claim("10.0.15.77/32", "name server"),
+            claim("10.0.4.0/22", "route via `tun0`"),
+            claim("10.0.5.0/24", "address of `tun0`"),
+            claim("10.0.12.77/32", "name server"),
             claim("192.168.0.0/16", "a LAN"),
         ];
         town.settings.avoid = vec!["10.0.14.0/23".parse().unwrap()];
@@ -132,13 +132,13 @@ mod tests {
         assert_eq!(
             shown,
             [
-                "10.0.2.0/24 1 network `shop_default`",
+                "10.0.10.0/24 1 network `shop_default`",
                 "10.0.14.0/23 2 `avoid:` in the daemon's settings",
-                "10.0.8.0/22 4 route via `tun0`",
-                "10.0.9.0/24 1 address of `tun0`",
-                "10.0.15.77/32 1 name server",
+                "10.0.4.0/22 4 route via `tun0`",
+                "10.0.5.0/24 1 address of `tun0`",
+                "10.0.12.77/32 1 name server",
             ]
         );
-        assert_eq!((uses[0].blocks, uses[0].free), (16, 16 - 1 - 2 - 4));
+        assert_eq!((uses[0].blocks, uses[0].free), (16, 16 - 1 - 2 - 4 - 1));
     }
 }

@@ -17,7 +17,8 @@ fn check(actual: &str, expected: &Expect) {
     expected.assert_eq(actual);
 }
 
-pub(crate) const SHOP: &str = "name: shop\nroutes: { shop.test: 'web:80' }\ncontainers: { web: { image: 'shop:1' } }\n";
+pub(crate) const SHOP: &str =
+    "name: shop\nroutes: { shop.test: 'web:80' }\ncontainers: { web: { image: 'shop:1' } }\n";
 
 #[test]
 fn a_site_comes_up_in_one_plan_and_then_nothing_is_left_to_do() {

@@ -65,6 +65,9 @@ impl Answer {
                     problems: all,
                 },
             ),
+            Rejection::Malformed { heading, problems } => {
+                listed(StatusCode::UNPROCESSABLE_ENTITY, &heading, problems)
+            }
             Rejection::Conflict(all) => listed(
                 StatusCode::CONFLICT,
                 "what is up stands against it; nothing was changed",

@@ -1,0 +1,105 @@
+//! Networks, pools, and what the doctor has to say of them.
+
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use linkspan_api::v1::{ConnectRequest, DisconnectRequest, NetworkRequest};
+
+use super::Api;
+use super::answer::{Answer, Response, read};
+use super::sites::ask;
+use crate::requests::{self, NetworkOrder, Reply};
+
+pub(crate) fn list(api: &Api) -> Response {
+    Answer::json(&api.view.borrow().network_views())
+}
+
+pub(crate) fn inspect(api: &Api, name: &str) -> Result<Response, Response> {
+    let view = api.view.borrow().clone();
+    view.network_detail(name)
+        .map(|detail| Answer::json(&detail))
+        .ok_or_else(|| unknown(name))
+}
+
+fn unknown(name: &str) -> Response {
+    let message = format!("no network `{name}`; `linkspan network ls` lists all");
+    Answer::failure(StatusCode::NOT_FOUND, message)
+}
+
+pub(crate) async fn create(api: &Api, request: Request<Incoming>) -> Result<Response, Response> {
+    let request: NetworkRequest = read(request.into_body()).await?;
+    let name = request.name.clone();
+    order(api, |reply| NetworkOrder::Create {
+        request: Box::new(request),
+        reply,
+    })
+    .await?;
+    // It is there once a pass has seen it.
+    let mut view = api.view.clone();
+    let made = view
+        .wait_for(|view| view.network_views().iter().any(|network| network.name == name))
+        .await;
+    let view = made.map_err(|_| {
+        Answer::failure(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the daemon is stopping".to_owned(),
+        )
+    })?;
+    let network = view
+        .network_views()
+        .into_iter()
+        .find(|network| network.name == name);
+    network
+        .map(|network| Answer::json(&network))
+        .ok_or_else(|| unknown(&name))
+}
+
+pub(crate) async fn remove(api: &Api, name: &str) -> Result<Response, Response> {
+    let name = name.to_owned();
+    order(api, |reply| NetworkOrder::Remove { name, reply }).await?;
+    Ok(Answer::nothing())
+}
+
+pub(crate) async fn prune(api: &Api) -> Result<Response, Response> {
+    let gone = order(api, |reply| NetworkOrder::Prune { reply }).await?;
+    Ok(Answer::json(&gone))
+}
+
+pub(crate) async fn connect(api: &Api, name: &str, request: Request<Incoming>) -> Result<Response, Response> {
+    let request: ConnectRequest = read(request.into_body()).await?;
+    let network = name.to_owned();
+    order(api, |reply| NetworkOrder::Connect {
+        network,
+        request: Box::new(request),
+        reply,
+    })
+    .await?;
+    Ok(Answer::nothing())
+}
+
+pub(crate) async fn disconnect(
+    api: &Api,
+    name: &str,
+    request: Request<Incoming>,
+) -> Result<Response, Response> {
+    let request: DisconnectRequest = read(request.into_body()).await?;
+    let network = name.to_owned();
+    order(api, |reply| NetworkOrder::Disconnect {
+        network,
+        container: request.container,
+        reply,
+    })
+    .await?;
+    Ok(Answer::nothing())
+}
+
+async fn order<T>(api: &Api, order: impl FnOnce(Reply<T>) -> NetworkOrder) -> Result<T, Response> {
+    ask(api, |reply| requests::Request::Network(order(reply))).await
+}
+
+pub(crate) fn pools(api: &Api) -> Response {
+    Answer::json(&api.view.borrow().pool_views())
+}
+
+pub(crate) fn report(api: &Api) -> Response {
+    Answer::json(&api.view.borrow().network_report())
+}

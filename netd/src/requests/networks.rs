@@ -1,0 +1,480 @@
+//! Networks made by hand, and containers put on networks by hand.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+use linkspan_api::v1::{ConnectRequest, NetworkRequest};
+use linkspan_plan::{ContainerId, NetworkId, Slot, World, admit_network};
+use linkspan_site::{Attachment, Network, NetworkMode, NetworkName, Sources};
+use serde_json::{Map, Value, json};
+
+use super::{Rejection, Reply};
+use crate::events::now_ms;
+use crate::reconcile::Reconciler;
+
+/// A request about networks.
+#[derive(Debug)]
+pub(crate) enum NetworkOrder {
+    /// `network create`.
+    Create {
+        request: Box<NetworkRequest>,
+        reply: Reply<()>,
+    },
+    /// `network rm`.
+    Remove { name: String, reply: Reply<()> },
+    /// `network prune`. Answers which.
+    Prune { reply: Reply<Vec<String>> },
+    /// `network connect`.
+    Connect {
+        network: String,
+        request: Box<ConnectRequest>,
+        reply: Reply<()>,
+    },
+    /// `network disconnect`.
+    Disconnect {
+        network: String,
+        container: String,
+        reply: Reply<()>,
+    },
+}
+
+impl Reconciler {
+    pub(crate) async fn serve_network(&mut self, order: NetworkOrder) {
+        // Whoever asked may have gone away; what was done stays done.
+        match order {
+            NetworkOrder::Create { request, reply } => drop(reply.send(self.create_network(&request).await)),
+            NetworkOrder::Remove { name, reply } => drop(reply.send(self.remove_network(&name).await)),
+            NetworkOrder::Prune { reply } => drop(reply.send(self.prune_networks().await)),
+            NetworkOrder::Connect {
+                network,
+                request,
+                reply,
+            } => drop(reply.send(self.connect(&network, &request).await)),
+            NetworkOrder::Disconnect {
+                network,
+                container,
+                reply,
+            } => drop(reply.send(self.disconnect(&network, &container).await)),
+        }
+    }
+
+    async fn create_network(&mut self, request: &NetworkRequest) -> Result<(), Rejection> {
+        let (name, network) = read(request)?;
+        // A claim that is a second old may be the one that matters.
+        self.look_at_host().await;
+        let observed = self.observed();
+        let world = World {
+            desired: &self.desired,
+            observed: &observed,
+            leases: &self.leases,
+            settings: &self.plan_settings,
+            now_ms: now_ms(),
+        };
+        admit_network(&name, &network, &world).map_err(|refusal| match refusal {
+            linkspan_plan::Refusal::Network(error) => malformed(&name, vec![error.to_string()]),
+            other => Rejection::Conflict(vec![other.to_string()]),
+        })?;
+        let mut desired = self.desired.clone();
+        desired.networks.insert(name, network);
+        self.replace_desired(desired).await
+    }
+
+    async fn remove_network(&mut self, word: &str) -> Result<(), Rejection> {
+        let id = self.network(word)?;
+        let name: NetworkName = self.by_hand(&id)?;
+        if let Some(users) = self.users(&id) {
+            return Err(Rejection::Conflict(vec![format!(
+                "network `{id}` is in use by {users}; take them off it or down first"
+            )]));
+        }
+        let mut desired = self.desired.clone();
+        desired.networks.remove(&name);
+        for wishes in desired.connections.values_mut() {
+            wishes.remove(&id);
+        }
+        desired.connections.retain(|_, wishes| !wishes.is_empty());
+        self.replace_desired(desired).await
+    }
+
+    async fn prune_networks(&mut self) -> Result<Vec<String>, Rejection> {
+        let mut desired = self.desired.clone();
+        let unused = |name: &NetworkName| self.users(&NetworkId(name.to_string())).is_none();
+        let gone: Vec<NetworkName> = desired
+            .networks
+            .keys()
+            .filter(|name| unused(name))
+            .cloned()
+            .collect();
+        desired.networks.retain(|name, _| !gone.contains(name));
+        self.replace_desired(desired).await?;
+        Ok(gone.iter().map(ToString::to_string).collect())
+    }
+
+    async fn connect(&mut self, word: &str, request: &ConnectRequest) -> Result<(), Rejection> {
+        let id = self.network(word)?;
+        let wish = wish(request)?;
+        let slots = self.slots(&request.container)?;
+        let lease = self.leases.networks.values().find(|lease| lease.id == id);
+        for (address, family) in [
+            (wish.ipv4_address.map(std::net::IpAddr::from), "IPv4"),
+            (wish.ipv6_address.map(std::net::IpAddr::from), "IPv6"),
+        ] {
+            let Some(address) = address else { continue };
+            let range = lease.and_then(|lease| match address {
+                std::net::IpAddr::V4(_) => Some(lease.v4.into()),
+                std::net::IpAddr::V6(_) => lease.v6.map(ipnetwork::IpNetwork::V6),
+            });
+            if range.is_none_or(|range| !range.contains(address)) {
+                let range = range.map_or_else(|| "none".to_owned(), |range| range.to_string());
+                return Err(malformed_wish(format!(
+                    "address {address} is not in the {family} range of network `{id}` ({range})"
+                )));
+            }
+            if lease.is_some_and(|lease| !lease.fixed) {
+                return Err(malformed_wish(format!(
+                    "network `{id}` chose its range itself and may move, so nobody on it can have a fixed address; make it with `--subnet`"
+                )));
+            }
+            if slots.len() > 1 {
+                return Err(malformed_wish(format!(
+                    "{} containers can't all have {address}",
+                    slots.len()
+                )));
+            }
+        }
+        let mut desired = self.desired.clone();
+        for slot in slots {
+            self.has_networks(&slot)?;
+            desired
+                .connections
+                .entry(slot)
+                .or_default()
+                .insert(id.clone(), Some(wish.clone()));
+        }
+        self.replace_desired(desired).await
+    }
+
+    async fn disconnect(&mut self, word: &str, container: &str) -> Result<(), Rejection> {
+        let id = self.network(word)?;
+        let mut desired = self.desired.clone();
+        for slot in self.slots(container)? {
+            let is_on_it = self.seen.values().any(|seen| {
+                let mut links = seen.record.spec.attachments.iter();
+                seen.record.slot == slot && links.any(|link| link.network == id)
+            });
+            let wanted = desired
+                .connections
+                .get(&slot)
+                .and_then(|wishes| wishes.get(&id))
+                .is_some_and(Option::is_some);
+            if !is_on_it && !wanted {
+                return Err(Rejection::Conflict(vec![format!(
+                    "container `{}` is not on network `{id}`",
+                    slot.display_name()
+                )]));
+            }
+            desired
+                .connections
+                .entry(slot)
+                .or_default()
+                .insert(id.clone(), None);
+        }
+        self.replace_desired(desired).await
+    }
+
+    /// The network that a word means: its name on this host.
+    fn network(&self, word: &str) -> Result<NetworkId, Rejection> {
+        let promised = self.leases.networks.values().map(|lease| lease.id.clone());
+        let by_hand = self
+            .desired
+            .networks
+            .keys()
+            .map(|name| NetworkId(name.to_string()));
+        promised.chain(by_hand).find(|id| id.0 == word).ok_or_else(|| {
+            Rejection::NotFound(format!("no network `{word}`; `linkspan network ls` lists all"))
+        })
+    }
+
+    fn by_hand(&self, id: &NetworkId) -> Result<NetworkName, Rejection> {
+        let mut names = self.desired.networks.keys();
+        names
+            .find(|name| name.to_string() == id.0)
+            .cloned()
+            .ok_or_else(|| {
+                Rejection::Conflict(vec![format!(
+                    "network `{id}` belongs to a site; it goes when no container of the site's file is on it"
+                )])
+            })
+    }
+
+    /// Who uses a network, for people; nobody gives nothing.
+    fn users(&self, id: &NetworkId) -> Option<String> {
+        let on_it = self.seen.values().filter(|seen| {
+            let mut links = seen.record.spec.attachments.iter();
+            links.any(|link| link.network == *id)
+        });
+        let mut users: Vec<String> = on_it
+            .map(|seen| format!("container `{}`", seen.record.spec.name))
+            .collect();
+        let sites = self.desired.projects.values().filter(|site| {
+            let mut networks = site.networks.iter();
+            networks.any(|(name, network)| linkspan_plan::network_id(&site.name, name, network) == *id)
+        });
+        users.extend(sites.map(|site| format!("site `{}`", site.name)));
+        (!users.is_empty()).then(|| users.join(", "))
+    }
+
+    fn slots(&self, word: &str) -> Result<Vec<Slot>, Rejection> {
+        let ids: Vec<ContainerId> = self.named(word)?;
+        let mut slots: Vec<Slot> = ids
+            .iter()
+            .filter_map(|id| self.seen.get(id).map(|seen| seen.record.slot.clone()))
+            .collect();
+        slots.sort();
+        slots.dedup();
+        Ok(slots)
+    }
+
+    /// Only who has a network namespace of its own can be put on networks.
+    fn has_networks(&self, slot: &Slot) -> Result<(), Rejection> {
+        let declared = self
+            .desired
+            .projects
+            .get(&slot.project)
+            .and_then(|site| site.containers.get(&slot.container));
+        match declared.map(|container| &container.network_mode) {
+            Some(NetworkMode::Host | NetworkMode::Container(_)) => Err(Rejection::Conflict(vec![format!(
+                "container `{}` has the network of somebody else (`network_mode`) and can't be put on one",
+                slot.display_name()
+            )])),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What is asked for, checked by the same rules as a network of a site file.
+fn read(request: &NetworkRequest) -> Result<(NetworkName, Network), Rejection> {
+    let mut written = Map::new();
+    let mut put = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            written.insert(key.to_owned(), value);
+        }
+    };
+    let subnets: Vec<Value> = request
+        .subnets
+        .iter()
+        .map(|subnet| json!({ "subnet": subnet }))
+        .collect();
+    let ipam = (!subnets.is_empty()).then(|| {
+        let mut config = subnets;
+        if let (Some(first), Some(gateway)) = (
+            config.first_mut().and_then(Value::as_object_mut),
+            &request.gateway,
+        ) {
+            first.insert("gateway".to_owned(), json!(gateway));
+        }
+        json!({ "config": config })
+    });
+    let gateway = request.gateway.as_ref().filter(|_| ipam.is_none());
+    put("gateway", gateway.map(|gateway| json!(gateway)));
+    put("ipam", ipam);
+    put("driver", request.driver.as_ref().map(|driver| json!(driver)));
+    put("internal", request.internal.then(|| json!(true)));
+    put("isolated", request.isolated.then(|| json!(true)));
+    put("ipv6", request.ipv6.map(|ipv6| json!(ipv6)));
+    put("mtu", request.mtu.map(|mtu| json!(mtu)));
+    put(
+        "on_conflict",
+        request.on_conflict.as_ref().map(|word| json!(word)),
+    );
+    put(
+        "driver_opts",
+        (!request.options.is_empty()).then(|| json!(request.options)),
+    );
+    put(
+        "labels",
+        (!request.labels.is_empty()).then(|| json!(request.labels)),
+    );
+    // JSON is YAML. A network counts when somebody is on it.
+    let member = json!({ "image": "nobody", "networks": [&request.name] });
+    let file = json!({
+        "name": "by-hand",
+        "networks": { &request.name: written },
+        "containers": { "nobody": member },
+    });
+    let file = file.to_string();
+    let none = std::collections::BTreeMap::new();
+    // Nothing is interpolated: what would be is written so that it stays.
+    let text = file.replace('$', "$$");
+    let sources = Sources {
+        file: Path::new("/by-hand.yaml"),
+        text: text.as_bytes(),
+        variables: &none,
+        files: &none,
+    };
+    let site = linkspan_site::parse(&sources).map_err(|problems| {
+        let told = problems.0.iter().map(|problem| match &problem.hint {
+            Some(hint) => format!("{}; {hint}", problem.message),
+            None => problem.message.clone(),
+        });
+        heading(&request.name, told.collect())
+    })?;
+    let mut networks = site.networks.into_iter();
+    networks
+        .find(|(name, _)| name.to_string() == request.name)
+        .ok_or_else(|| heading(&request.name, vec!["it has no name".to_owned()]))
+}
+
+fn wish(request: &ConnectRequest) -> Result<Attachment, Rejection> {
+    let address4 = request.ipv4_address.as_ref().map(|text| {
+        text.parse::<Ipv4Addr>()
+            .map_err(|_| malformed_wish(format!("`{text}` is not an IPv4 address")))
+    });
+    let address6 = request.ipv6_address.as_ref().map(|text| {
+        text.parse::<Ipv6Addr>()
+            .map_err(|_| malformed_wish(format!("`{text}` is not an IPv6 address")))
+    });
+    let mac = request.mac_address.as_ref().map(|text| {
+        mac(text).ok_or_else(|| {
+            malformed_wish(format!(
+                "`{text}` is not a hardware address of one link; write six bytes like 02:42:ac:11:00:02"
+            ))
+        })
+    });
+    for alias in &request.aliases {
+        let is_name = !alias.is_empty()
+            && alias.len() <= 63
+            && alias
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+        if !is_name {
+            return Err(malformed_wish(format!("alias `{alias}` is not a name")));
+        }
+    }
+    Ok(Attachment {
+        aliases: request.aliases.clone(),
+        ipv4_address: address4.transpose()?,
+        ipv6_address: address6.transpose()?,
+        mac_address: mac.transpose()?,
+        gateway_priority: request.gateway_priority,
+    })
+}
+
+/// Six bytes in hex; not of a group (IEEE 802: lowest bit of the first byte).
+fn mac(text: &str) -> Option<[u8; 6]> {
+    let bytes: Option<Vec<u8>> = text
+        .split([':', '-'])
+        .map(|part| {
+            (part.len() == 2)
+                .then(|| u8::from_str_radix(part, 16).ok())
+                .flatten()
+        })
+        .collect();
+    let mac = <[u8; 6]>::try_from(bytes?).ok()?;
+    (mac[0] & 1 == 0).then_some(mac)
+}
+
+fn heading(name: &str, problems: Vec<String>) -> Rejection {
+    Rejection::Malformed {
+        heading: format!("network `{name}` can't be made; nothing was changed"),
+        problems,
+    }
+}
+
+fn malformed(name: &NetworkName, problems: Vec<String>) -> Rejection {
+    heading(name.as_str(), problems)
+}
+
+fn malformed_wish(problem: String) -> Rejection {
+    Rejection::Malformed {
+        heading: "the container can't be put on the network; nothing was changed".to_owned(),
+        problems: vec![problem],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use linkspan_site::{Driver, OnConflict};
+
+    use super::*;
+
+    fn problems(request: &NetworkRequest) -> String {
+        match read(request) {
+            Err(Rejection::Malformed { problems, .. }) => problems.join("\n"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn request(name: &str) -> NetworkRequest {
+        NetworkRequest {
+            name: name.to_owned(),
+            ..NetworkRequest::default()
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_read_as_in_a_file() {
+        let (name, network) = read(&NetworkRequest {
+            subnets: vec!["10.20.0.0/24".to_owned(), "fd00:20::/64".to_owned()],
+            gateway: Some("10.20.0.254".to_owned()),
+            isolated: true,
+            mtu: Some(1400),
+            on_conflict: Some("report".to_owned()),
+            labels: [("a".to_owned(), "$b".to_owned())].into(),
+            ..request("office")
+        })
+        .unwrap();
+        assert_eq!(name.as_str(), "office");
+        assert_eq!(network.gateway, Some("10.20.0.254".parse().unwrap()));
+        assert_eq!(network.subnet6.unwrap().to_string(), "fd00:20::/64");
+        assert!(network.isolated && !network.internal);
+        assert_eq!(
+            (network.mtu, network.on_conflict),
+            (Some(1400), OnConflict::Report)
+        );
+        assert_eq!(network.labels["a"], "$b");
+        let (_, lan) = read(&NetworkRequest {
+            driver: Some("macvlan".to_owned()),
+            options: [("parent".to_owned(), "eth0".to_owned())].into(),
+            subnets: vec!["192.0.2.0/24".to_owned()],
+            ..request("lan")
+        })
+        .unwrap();
+        assert!(matches!(lan.driver, Driver::Macvlan { parent, .. } if parent == "eth0"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_as_of_a_file() {
+        let wrong = problems(&NetworkRequest {
+            subnets: vec!["10.20.0.0/33".to_owned()],
+            mtu: Some(12),
+            driver: Some("bridg".to_owned()),
+            ..request("office")
+        });
+        assert!(
+            wrong.contains("10.20.0.0/33") && wrong.contains("1280") && wrong.contains("bridge"),
+            "{wrong}"
+        );
+        assert!(problems(&request("a/b")).contains("a/b"));
+        let gateway = problems(&NetworkRequest {
+            subnets: vec!["10.20.0.0/24".to_owned()],
+            gateway: Some("10.21.0.1".to_owned()),
+            ..request("office")
+        });
+        assert!(gateway.contains("10.21.0.1"), "{gateway}");
+    }
+
+    #[test]
+    fn hardware_addresses_are_six_bytes_of_one_link() {
+        assert_eq!(mac("02:42:ac:11:00:02"), Some([2, 0x42, 0xac, 0x11, 0, 2]));
+        for wrong in [
+            "",
+            "02:42",
+            "01:00:5e:00:00:01",
+            "02:42:ac:11:00:0",
+            "zz:42:ac:11:00:02",
+        ] {
+            assert_eq!(mac(wrong), None, "{wrong}");
+        }
+    }
+}
