@@ -1,16 +1,18 @@
 //! Puts a sandbox on a network.
 
 mod announce;
+mod placing;
 
-use std::net::IpAddr;
 use std::path::Path;
 
 use ipnetwork::IpNetwork;
-use linkspan_plan::{Attachment, RESOLVER_ADDRESS};
+use linkspan_plan::Attachment;
 
 use crate::link::{Links, route_socket};
 use crate::pair::{self, Pair};
 use crate::{AttachError, netns, sysctl};
+
+use placing::Placing;
 
 /// Makes the link with all that is on it, or repairs it. Returns when it carries frames and its neighbours know of it.
 pub(crate) async fn attach(host: &Links, netns: &Path, attachment: &Attachment) -> Result<(), AttachError> {
@@ -30,23 +32,13 @@ pub(crate) async fn attach(host: &Links, netns: &Path, attachment: &Attachment) 
         mtu: attachment.mtu,
         mac: Some(attachment.mac),
     };
-    let link = pair.ensure(host, &inside).await?;
+    let (link, fresh) = pair.ensure(host, &inside).await?;
     pair.allow_hairpin(host).await?;
-    inside.add_address(&link, attachment.v4.into()).await?;
-    if let Some(v6) = attachment.v6 {
-        inside.add_address(&link, v6.into()).await?;
-    }
+    pair.isolate(host, attachment.isolated).await?;
+    let placing = Placing::new(attachment);
+    placing.give(&inside, &link, fresh).await?;
     pair::bring_up(&inside, &link).await?;
-    if attachment.resolver {
-        inside.neighbour_route(&link, RESOLVER_ADDRESS).await?;
-    }
-    let gateways = [
-        attachment.gateway4.map(IpAddr::from),
-        attachment.gateway6.map(IpAddr::from),
-    ];
-    for gateway in gateways.into_iter().flatten() {
-        inside.default_route(&link, gateway).await?;
-    }
+    placing.complete(&inside, &link, fresh).await?;
     let ends = (
         (host, attachment.host_link.as_str()),
         (&inside, attachment.link.as_str()),
@@ -62,9 +54,8 @@ pub(crate) async fn attach(host: &Links, netns: &Path, attachment: &Attachment) 
     {
         tracing::warn!(link = attachment.host_link, address = %v6, "the address is slow to come into force");
     }
-    let addresses: Vec<IpNetwork> = std::iter::once(attachment.v4.into())
-        .chain(attachment.v6.map(IpNetwork::from))
-        .collect();
+    let v4 = IpNetwork::from(attachment.v4);
+    let addresses = std::iter::once(v4).chain(attachment.v6.map(IpNetwork::from));
     for address in addresses {
         // Neighbours that don't hear it ask, a little later, as they would have without.
         if let Err(error) = announce::announce(&announcer, link.index, attachment.mac, address.ip()) {

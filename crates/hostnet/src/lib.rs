@@ -154,7 +154,7 @@ impl HostNet {
         let mut stale = Stale::of_ports(&applied.published, &applied.unpublished);
         if !stale.is_empty() {
             let addresses = self.inner.host.addresses().await.unwrap_or_default();
-            stale.local = addresses.iter().map(|(_, address)| address.ip()).collect();
+            stale.local = addresses.iter().map(|address| address.ip.ip()).collect();
             // The table is as desired; a flow that lives on is no reason to call that a failure.
             if let Err(error) = self.forget(stale).await {
                 tracing::warn!(

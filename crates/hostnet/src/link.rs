@@ -1,18 +1,20 @@
 //! Links, addresses and routes of one network namespace, over one socket of `rtnetlink`.
 
+mod address;
+mod connected;
 mod route;
 
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::path::Path;
 
 use futures_util::TryStreamExt;
-use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 use rtnetlink::packet_core::NetlinkPayload;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State};
+use rtnetlink::packet_route::link::{
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkFlags,
+    LinkInfo, LinkMessage, State,
+};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, TokioSocket};
 use rtnetlink::{Error, Handle};
@@ -20,7 +22,12 @@ use tokio::task::JoinHandle;
 
 use crate::{KernelError, NamespaceError, netns};
 
+pub(crate) use address::{Address, Holding};
+pub(crate) use connected::{Connected, Maker, Neighbours};
 pub(crate) use route::Route;
+
+/// Marks what we set (`IFA_PROTO`, `rtm_protocol`), so that we know it again. Unassigned in iproute2's `rt_protos`.
+pub(crate) const MARK: u8 = 76;
 
 /// A handle on a namespace's links.
 #[derive(Debug)]
@@ -50,6 +57,14 @@ pub(crate) struct Link {
     /// Index of the bridge it is a port of.
     pub(crate) master: Option<u32>,
     pub(crate) mac: Vec<u8>,
+    /// Index of the link that it lies on, in the namespace of that one.
+    pub(crate) parent: Option<u32>,
+    /// As a port of a bridge: does it reach only ports that are not isolated?
+    pub(crate) isolated: bool,
+    /// Does the host pass on what comes in by it?
+    pub(crate) forwards4: bool,
+    /// Same, IPv6; absent where the link has none.
+    pub(crate) forwards6: Option<bool>,
 }
 
 /// The kinds of links that we make.
@@ -141,40 +156,6 @@ impl Links {
             _ => Ok(()),
         }
     }
-
-    /// All addresses but link-local ones, each with the index of its link.
-    pub(crate) async fn addresses(&self) -> Result<Vec<(u32, IpNetwork)>, KernelError> {
-        let all: Result<Vec<_>, _> = self.handle.address().get().execute().try_collect().await;
-        let all = all.map_err(refused("list", "addresses"))?;
-        Ok(all
-            .iter()
-            .filter_map(|address| Some((address.header.index, read_address(address)?)))
-            .collect())
-    }
-
-    /// Gives a link an address, usable at once. `169.254.0.0/16` counts as any other here.
-    pub(crate) async fn add_address(&self, link: &Link, address: IpNetwork) -> Result<(), KernelError> {
-        let mut request = self
-            .handle
-            .address()
-            .add(link.index, address.ip(), address.prefix())
-            .replace();
-        if address.is_ipv6() {
-            // No duplicate address detection: we give the addresses out, and a second of waiting is a second of outage.
-            request
-                .message_mut()
-                .attributes
-                .push(AddressAttribute::Flags(AddressFlags::Nodad));
-        }
-        match request.execute().await {
-            Err(error) if errno(&error) != Some(Errno::EEXIST) => Err(KernelError {
-                action: "add an address to link",
-                object: format!("{}` for `{address}", link.name),
-                source: into_io(error),
-            }),
-            _ => Ok(()),
-        }
-    }
 }
 
 /// A socket in the namespace of the calling thread.
@@ -227,43 +208,48 @@ fn read(message: &LinkMessage) -> Link {
     };
     for attribute in &message.attributes {
         match attribute {
+            LinkAttribute::Link(index) => link.parent = Some(*index),
+            LinkAttribute::AfSpecUnspec(families) => read_families(&mut link, families),
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Controller(index) if *index != 0 => link.master = Some(*index),
             LinkAttribute::Address(mac) => link.mac.clone_from(mac),
             LinkAttribute::OperState(state) => link.running = *state == State::Up,
-            LinkAttribute::LinkInfo(infos) => link.kind = kind(infos),
+            LinkAttribute::LinkInfo(infos) => read_infos(&mut link, infos),
             _ => {}
         }
     }
     link
 }
 
-fn kind(infos: &[LinkInfo]) -> Kind {
-    let found = infos.iter().find_map(|info| match info {
-        LinkInfo::Kind(InfoKind::Bridge) => Some(Kind::Bridge),
-        LinkInfo::Kind(InfoKind::Veth) => Some(Kind::Veth),
-        _ => None,
-    });
-    found.unwrap_or_default()
+fn read_infos(link: &mut Link, infos: &[LinkInfo]) {
+    for info in infos {
+        match info {
+            LinkInfo::Kind(InfoKind::Bridge) => link.kind = Kind::Bridge,
+            LinkInfo::Kind(InfoKind::Veth) => link.kind = Kind::Veth,
+            LinkInfo::PortData(InfoPortData::BridgePort(port)) => {
+                link.isolated = port.contains(&InfoBridgePort::Isolated(true));
+            }
+            _ => {}
+        }
+    }
 }
 
-fn read_address(message: &AddressMessage) -> Option<IpNetwork> {
-    // On point-to-point links `Address` is the other end, `Local` is ours.
-    let local = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(ip) => Some(*ip),
-        _ => None,
-    });
-    let any = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Address(ip) => Some(*ip),
-        _ => None,
-    });
-    let ip = local.or(any)?;
-    let link_local = match ip {
-        IpAddr::V4(_) => false,
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    };
-    (!link_local)
-        .then(|| IpNetwork::new(ip, message.header.prefix_len).ok())
-        .flatten()
+fn read_families(link: &mut Link, families: &[AfSpecUnspec]) {
+    for family in families {
+        match family {
+            AfSpecUnspec::Inet(parts) => {
+                link.forwards4 = parts
+                    .iter()
+                    .any(|part| matches!(part, AfSpecInet::DevConf(conf) if conf.forwarding != 0));
+            }
+            AfSpecUnspec::Inet6(parts) => {
+                link.forwards6 = parts.iter().find_map(|part| match part {
+                    AfSpecInet6::DevConf(conf) => Some(conf.forwarding != 0),
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
 }

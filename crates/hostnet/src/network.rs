@@ -1,26 +1,31 @@
 //! A network: its bridge, and the resolver's leg on it.
 
+mod addressing;
+
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use ipnetwork::IpNetwork;
 use linkspan_plan::NetworkSpec;
+use linkspan_site::Driver;
 use rtnetlink::LinkBridge;
 
 use crate::link::{Kind, Link, Links};
 use crate::pair::{Pair, bring_up, change, in_force};
-use crate::state::wanted;
 use crate::{NetworkError, sysctl};
 
-/// Makes it, or repairs what is missing.
+pub(crate) use addressing::Addressing;
+
+/// Makes it, or repairs it. One whose members are on a LAN of their own takes nothing here.
 pub(crate) async fn ensure(
     host: &Links,
     (resolver, netns): (&Links, &Path),
     spec: &NetworkSpec,
 ) -> Result<(), NetworkError> {
+    if spec.driver != Driver::Bridge {
+        return Ok(());
+    }
     sysctl::forward()?;
-    let (bridge_addresses, leg_addresses) = wanted(spec);
-    let bridge = ensure_bridge(host, spec, &bridge_addresses).await?;
+    let bridge = ensure_bridge(host, spec).await?;
     let pair = Pair {
         host: &spec.leg,
         inside: &spec.leg,
@@ -29,11 +34,11 @@ pub(crate) async fn ensure(
         mtu: spec.mtu,
         mac: None,
     };
-    let leg = pair.ensure(host, resolver).await?;
-    for address in leg_addresses {
-        resolver.add_address(&leg, address).await?;
-    }
+    let (leg, fresh) = pair.ensure(host, resolver).await?;
+    let addressing = Addressing::leg(spec);
+    addressing.give(resolver, &leg, fresh).await?;
     bring_up(resolver, &leg).await?;
+    addressing.complete(resolver, &leg, fresh).await?;
     if let Some(v6) = spec.v6.as_ref().filter(|_| sysctl::has_ipv6()) {
         // Whoever asks for one of these too early asks again only after a second.
         for (links, address) in [(host, v6.gateway), (resolver, v6.resolver)] {
@@ -52,11 +57,7 @@ pub(crate) async fn remove(host: &Links, bridge: &str, leg: &str) -> Result<(), 
     Ok(())
 }
 
-async fn ensure_bridge(
-    host: &Links,
-    spec: &NetworkSpec,
-    addresses: &[IpNetwork],
-) -> Result<Link, NetworkError> {
+async fn ensure_bridge(host: &Links, spec: &NetworkSpec) -> Result<Link, NetworkError> {
     let foreign = || NetworkError::Foreign {
         link: spec.bridge.clone(),
         expected: "bridge",
@@ -67,24 +68,24 @@ async fn ensure_bridge(
         .mtu(spec.mtu)
         .address(mac.to_vec())
         .build();
-    let found = match host.find(&spec.bridge).await? {
-        Some(found) => found,
+    let (found, fresh) = match host.find(&spec.bridge).await? {
+        Some(found) => (found, false),
         None => {
-            host.add(&spec.bridge, message).await?;
-            host.find(&spec.bridge).await?.ok_or_else(foreign)?
+            let made = host.add(&spec.bridge, message).await?;
+            (host.find(&spec.bridge).await?.ok_or_else(foreign)?, made)
         }
     };
     if found.kind != Kind::Bridge {
         return Err(foreign());
     }
-    sysctl::static_ipv6(&spec.bridge, spec.v6.is_some())?;
+    sysctl::prepare_bridge(&spec.bridge, spec.v6.is_some())?;
     if !found.up || found.mtu != spec.mtu {
         host.set(&spec.bridge, change(&found).mtu(spec.mtu).up().build())
             .await?;
     }
-    for address in addresses {
-        host.add_address(&found, *address).await?;
-    }
+    let addressing = Addressing::bridge(spec);
+    addressing.give(host, &found, fresh).await?;
+    addressing.complete(host, &found, fresh).await?;
     Ok(found)
 }
 

@@ -8,8 +8,10 @@ use std::path::Path;
 use ipnetwork::IpNetwork;
 use linkspan_plan::LINK_PREFIX;
 
-use crate::link::{Kind, Link, Links, Route};
-use crate::{ObserveError, Observed, ObservedBridge, ObservedLeg, TableState, resolver, sysctl};
+use crate::link::{Address, Connected, Kind, Link, Links, Maker, Route};
+use crate::{
+    ObserveError, Observed, ObservedBridge, ObservedLeg, ObservedRoute, TableState, resolver, sysctl,
+};
 
 /// MTU when there is no default route to ask.
 const DEFAULT_MTU: u32 = 1500;
@@ -22,24 +24,30 @@ pub(crate) async fn observe(
     table: TableState,
 ) -> Result<Observed, ObserveError> {
     let links = host.list().await?;
-    let addresses = by_link(host.addresses().await?);
-    let routes = host.routes().await?;
+    let held = host.addresses().await?;
+    let (routes, connected) = host.routes().await?;
     let legs = legs(inside).await?;
-    let networks = networks(&links, &addresses, &legs);
+    let networks = networks(&links, &Ways::new(&held, &connected), &legs);
     let of_networks: BTreeSet<&str> = networks
         .values()
         .filter_map(|found| Some(found.leg.as_ref()?.name.as_str()))
         .collect();
+    let is_bridge = |index| {
+        links
+            .iter()
+            .any(|link| link.index == index && networks.contains_key(&link.name))
+    };
     let veths = links
         .iter()
         .filter(|link| ours(link) && link.kind == Kind::Veth)
         .filter(|link| !of_networks.contains(link.name.as_str()) && !legs.contains_key(&link.name))
+        .filter(|link| link.up && link.master.is_some_and(is_bridge))
         .map(|link| link.name.clone())
         .collect();
     Ok(Observed {
         veths,
         sandboxes: sandboxes(pins)?,
-        claims: claims::claims(&links, &addresses, &routes, ours),
+        claims: claims::claims(&links, &by_link(&held), &routes, ours),
         table,
         ipv6: sysctl::has_ipv6(),
         mtu: default_mtu(&links, &routes),
@@ -72,57 +80,108 @@ pub(crate) fn sandboxes(pins: &Path) -> Result<BTreeSet<String>, ObserveError> {
 /// Addresses by index of their link.
 type Addresses = BTreeMap<u32, BTreeSet<IpNetwork>>;
 
-fn by_link(addresses: Vec<(u32, IpNetwork)>) -> Addresses {
+fn by_link(addresses: &[Address]) -> Addresses {
     let mut result = Addresses::new();
-    for (index, address) in addresses {
-        result.entry(index).or_default().insert(address);
+    for address in addresses {
+        result.entry(address.link).or_default().insert(address.ip);
     }
     result
 }
 
-/// The resolver's ends of its legs, with their addresses, by name.
-async fn legs(inside: &Links) -> Result<BTreeMap<String, (Link, BTreeSet<IpNetwork>)>, ObserveError> {
-    let mut addresses = by_link(inside.addresses().await?);
-    let links = inside.list().await?;
-    Ok(links
-        .into_iter()
-        .filter(ours)
-        .map(|link| {
-            (
-                link.name.clone(),
-                (link.clone(), addresses.remove(&link.index).unwrap_or_default()),
-            )
-        })
-        .collect())
+/// Addresses and routes of links of ours, by index of the link.
+#[derive(Debug, Default)]
+struct Ways {
+    addresses: Addresses,
+    routes: BTreeMap<u32, BTreeSet<ObservedRoute>>,
 }
 
-fn networks(
-    links: &[Link],
-    addresses: &Addresses,
-    legs: &BTreeMap<String, (Link, BTreeSet<IpNetwork>)>,
-) -> BTreeMap<String, ObservedBridge> {
+impl Ways {
+    fn new(addresses: &[Address], connected: &[Connected]) -> Self {
+        let mut ways = Self::default();
+        for address in addresses {
+            let held = ways.addresses.entry(address.link).or_default();
+            held.insert(address.effective());
+        }
+        for route in connected.iter().filter(|route| route.maker != Maker::Other) {
+            let known = ways.routes.entry(route.link).or_default();
+            known.insert(ObservedRoute {
+                to: route.to,
+                source: route.source,
+            });
+        }
+        ways
+    }
+
+    fn of(&self, link: &Link) -> (BTreeSet<IpNetwork>, BTreeSet<ObservedRoute>) {
+        (
+            self.addresses.get(&link.index).cloned().unwrap_or_default(),
+            self.routes.get(&link.index).cloned().unwrap_or_default(),
+        )
+    }
+}
+
+/// The resolver's ends of its legs, by name.
+type Legs = BTreeMap<String, (Link, ObservedLeg)>;
+
+async fn legs(inside: &Links) -> Result<Legs, ObserveError> {
+    let links = inside.list().await?;
+    let (_, connected) = inside.routes().await?;
+    let ways = Ways::new(&inside.addresses().await?, &connected);
+    let legs = links.into_iter().filter(ours).map(|link| {
+        let (addresses, routes) = ways.of(&link);
+        let leg = ObservedLeg {
+            name: link.name.clone(),
+            mtu: link.mtu,
+            addresses,
+            routes,
+        };
+        (link.name.clone(), (link, leg))
+    });
+    Ok(legs.collect())
+}
+
+fn networks(links: &[Link], ways: &Ways, legs: &Legs) -> BTreeMap<String, ObservedBridge> {
+    let forwards = sysctl::forwards();
     let bridges = links
         .iter()
         .filter(|link| ours(link) && link.kind == Kind::Bridge);
     bridges
         .map(|bridge| {
             let leg = links.iter().find_map(|port| {
-                let (inside, addresses) = legs.get(&port.name)?;
+                let (inside, leg) = legs.get(&port.name)?;
                 let works = port.master == Some(bridge.index) && port.up && inside.up;
                 works.then(|| ObservedLeg {
-                    name: port.name.clone(),
-                    addresses: addresses.clone(),
+                    mtu: port.mtu.min(leg.mtu),
+                    ..leg.clone()
                 })
             });
+            let (addresses, routes) = ways.of(bridge);
             let found = ObservedBridge {
                 up: bridge.up,
                 mtu: bridge.mtu,
-                addresses: addresses.get(&bridge.index).cloned().unwrap_or_default(),
+                addresses,
+                routes,
+                turned_off: turned_off(bridge, forwards),
                 leg,
             };
             (bridge.name.clone(), found)
         })
         .collect()
+}
+
+/// The parameters that keep a bridge's traffic from being passed on: the host's, or its own.
+fn turned_off(bridge: &Link, (v4, v6): (bool, Option<bool>)) -> BTreeSet<String> {
+    let own = |family: &str| format!("net.{family}.conf.{}.forwarding", bridge.name);
+    let v4 = match v4 {
+        false => Some("net.ipv4.ip_forward".to_owned()),
+        true => (!bridge.forwards4).then(|| own("ipv4")),
+    };
+    let v6 = match v6 {
+        None => None,
+        Some(false) => Some("net.ipv6.conf.all.forwarding".to_owned()),
+        Some(true) => (bridge.forwards6 == Some(false)).then(|| own("ipv6")),
+    };
+    v4.into_iter().chain(v6).collect()
 }
 
 fn default_mtu(links: &[Link], routes: &[Route]) -> u32 {

@@ -36,14 +36,14 @@ pub(crate) struct Pair<'a> {
 }
 
 impl Pair<'_> {
-    /// Makes it, or repairs what is there. The end inside is left down when it was made anew, so that it can be given
-    /// its addresses first.
-    pub(crate) async fn ensure(&self, host: &Links, inside: &Links) -> Result<Link, KernelError> {
+    /// Makes it, or repairs what is there, and tells whether it was made anew. Then the end inside is left down, so that it
+    /// can be given its addresses first.
+    pub(crate) async fn ensure(&self, host: &Links, inside: &Links) -> Result<(Link, bool), KernelError> {
         let (outer, inner) = (host.find(self.host).await?, inside.find(self.inside).await?);
-        let inner = match (outer, inner) {
+        let (inner, fresh) = match (outer, inner) {
             (Some(outer), Some(inner)) if self.fits(&inner) => {
                 self.repair_outer(host, &outer).await?;
-                inner
+                (inner, false)
             }
             (outer, inner) => {
                 // Either end takes the other with it.
@@ -54,7 +54,8 @@ impl Pair<'_> {
                     inside.delete(self.inside).await?;
                 }
                 self.make(host).await?;
-                inside.find(self.inside).await?.ok_or_else(|| self.vanished())?
+                let made = inside.find(self.inside).await?;
+                (made.ok_or_else(|| self.vanished())?, true)
             }
         };
         if inner.mtu != self.mtu {
@@ -62,7 +63,7 @@ impl Pair<'_> {
                 .set(self.inside, change(&inner).mtu(self.mtu).build())
                 .await?;
         }
-        Ok(inner)
+        Ok((inner, fresh))
     }
 
     /// Lets frames out by the port that they came in by, where that is needed: when the kernel shows a bridge's frames to
@@ -76,6 +77,16 @@ impl Pair<'_> {
         let outer = host.find(self.host).await?.ok_or_else(|| self.vanished())?;
         host.set_port(self.host, LinkBridgePort::new(outer.index).hairpin(true).build())
             .await
+    }
+
+    /// Keeps the port from others that are isolated as well, or lets it reach them again.
+    pub(crate) async fn isolate(&self, host: &Links, isolated: bool) -> Result<(), KernelError> {
+        let outer = host.find(self.host).await?.ok_or_else(|| self.vanished())?;
+        if outer.isolated == isolated {
+            return Ok(());
+        }
+        let change = LinkBridgePort::new(outer.index).isolated(isolated).build();
+        host.set_port(self.host, change).await
     }
 
     fn fits(&self, inner: &Link) -> bool {

@@ -4,12 +4,12 @@
 //! link's network delivers to the leg. It has no default route and passes nothing on: else it would join networks
 //! that are to be kept apart.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use ipnetwork::IpNetwork;
 use linkspan_plan::RESOLVER_ADDRESS;
 
-use crate::link::Links;
+use crate::link::{Holding, Links};
 use crate::{KernelError, OpenError, netns, pair, sysctl};
 
 /// Makes or adopts it; the handle on its links stays inside.
@@ -30,7 +30,7 @@ pub(crate) async fn open(path: &Path) -> Result<Links, OpenError> {
     };
     pair::bring_up(&links, &lo).await?;
     links
-        .add_address(&lo, IpNetwork::from(std::net::IpAddr::from(RESOLVER_ADDRESS)))
+        .give(&lo, Holding::current(IpAddr::from(RESOLVER_ADDRESS)))
         .await?;
     Ok(links)
 }

@@ -1,18 +1,19 @@
 //! What callers get to see of the kernel's state.
 
+mod missing;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
-use linkspan_plan::NetworkSpec;
 
 /// Everything that is, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
     /// Bridges of ours, by link name.
     pub networks: BTreeMap<String, ObservedBridge>,
-    /// Host ends of containers' links.
+    /// Host ends of containers' links that work: up, and ports of a bridge of ours.
     pub veths: BTreeSet<String>,
     /// Sandboxes, also half made ones that a crash has left.
     pub sandboxes: BTreeSet<String>,
@@ -33,8 +34,12 @@ pub struct ObservedBridge {
     pub up: bool,
     /// Bytes.
     pub mtu: u32,
-    /// Its addresses with prefix, link-local ones left out.
+    /// Its addresses with prefix, IPv6's link-local ones left out; one without a range of its own as /32 or /128.
     pub addresses: BTreeSet<IpNetwork>,
+    /// Routes over it that came with addresses, or that we set.
+    pub routes: BTreeSet<ObservedRoute>,
+    /// Kernel parameters that must be on for its traffic, and are not: `net.ipv4.ip_forward`.
+    pub turned_off: BTreeSet<String>,
     /// The resolver's leg, when both of its ends are there and up.
     pub leg: Option<ObservedLeg>,
 }
@@ -44,35 +49,21 @@ pub struct ObservedBridge {
 pub struct ObservedLeg {
     /// Link name of both ends.
     pub name: String,
-    /// Addresses inside the resolver's namespace, link-local ones left out.
+    /// Bytes; the smaller of both ends.
+    pub mtu: u32,
+    /// Addresses inside the resolver's namespace, as those of the bridge.
     pub addresses: BTreeSet<IpNetwork>,
+    /// Routes inside the resolver's namespace, as those of the bridge.
+    pub routes: BTreeSet<ObservedRoute>,
 }
 
-impl ObservedBridge {
-    /// Is nothing missing of `spec`?
-    pub fn is_whole(&self, spec: &NetworkSpec) -> bool {
-        let (bridge, leg) = wanted(spec);
-        let leg_whole = self.leg.as_ref().is_some_and(|found| {
-            found.name == spec.leg && leg.iter().all(|address| found.addresses.contains(address))
-        });
-        self.up
-            && self.mtu == spec.mtu
-            && bridge.iter().all(|address| self.addresses.contains(address))
-            && leg_whole
-    }
-}
-
-/// The addresses that a network's bridge and leg must have.
-pub(crate) fn wanted(spec: &NetworkSpec) -> (Vec<IpNetwork>, Vec<IpNetwork>) {
-    let with_prefix = |ip: IpAddr, prefix: u8| IpNetwork::new(ip, prefix).ok();
-    let prefix4 = spec.v4.prefix();
-    let mut bridge: Vec<_> = with_prefix(spec.gateway.into(), prefix4).into_iter().collect();
-    let mut leg: Vec<_> = with_prefix(spec.resolver.into(), prefix4).into_iter().collect();
-    if let Some(v6) = &spec.v6 {
-        bridge.extend(with_prefix(v6.gateway.into(), v6.subnet.prefix()));
-        leg.extend(with_prefix(v6.resolver.into(), v6.subnet.prefix()));
-    }
-    (bridge, leg)
+/// A route to neighbours on a link of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObservedRoute {
+    /// Where to.
+    pub to: IpNetwork,
+    /// What packets that are begun by it come from, where that is said.
+    pub source: Option<IpAddr>,
 }
 
 /// A range that somebody else uses.
@@ -124,6 +115,8 @@ pub enum Hint {
     Addresses,
     /// A route came or went, in any table.
     Routes,
+    /// A kernel parameter of networking changed: forwarding, for one.
+    Parameters,
     /// Somebody else changed our table.
     Table,
 }

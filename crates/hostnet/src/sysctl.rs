@@ -59,9 +59,19 @@ pub(crate) fn forward() -> Result<(), SysctlError> {
     set("net/ipv6/conf/all/forwarding", "1")
 }
 
+/// Does the host pass packets on, IPv4's and IPv6's? Absent where there is no IPv6.
+pub(crate) fn forwards() -> (bool, Option<bool>) {
+    let on = |path| get(path).as_deref() == Some("1");
+    (
+        on("net/ipv4/ip_forward"),
+        has_ipv6().then(|| on("net/ipv6/conf/all/forwarding")),
+    )
+}
+
 /// For namespaces of containers and of the resolver: nothing is passed on, whatever was inherited from the host, and
-/// addresses come from us alone, usable at once.
+/// addresses come from us alone, usable at once; when one goes, others of its range stay.
 pub(crate) fn isolate() -> Result<(), SysctlError> {
+    set_if_there("net/ipv4/conf/all/promote_secondaries", "1")?;
     set_if_there("net/ipv4/ip_forward", "0")?;
     for parameter in ["all/forwarding", "default/forwarding"] {
         set_if_there(&format!("net/ipv4/conf/{parameter}"), "0")?;
@@ -74,14 +84,20 @@ pub(crate) fn isolate() -> Result<(), SysctlError> {
 }
 
 /// For a bridge on the host.
-pub(crate) fn static_ipv6(link: &str, ipv6: bool) -> Result<(), SysctlError> {
+pub(crate) fn prepare_bridge(link: &str, ipv6: bool) -> Result<(), SysctlError> {
+    set_if_there(&format!("net/ipv4/conf/{link}/promote_secondaries"), "1")?;
+    set_if_there(&format!("net/ipv4/conf/{link}/forwarding"), "1")?;
     for parameter in ["accept_ra", "autoconf", "accept_dad"] {
         set_if_there(&format!("net/ipv6/conf/{link}/{parameter}"), "0")?;
     }
     set_if_there(
         &format!("net/ipv6/conf/{link}/disable_ipv6"),
         if ipv6 { "0" } else { "1" },
-    )
+    )?;
+    if ipv6 && has_ipv6() {
+        set_if_there(&format!("net/ipv6/conf/{link}/forwarding"), "1")?;
+    }
+    Ok(())
 }
 
 fn file(path: &str) -> std::path::PathBuf {

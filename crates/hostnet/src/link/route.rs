@@ -4,13 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::TryStreamExt;
 use ipnetwork::IpNetwork;
+use nix::errno::Errno;
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteNextHop, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteMessage, RouteNextHop, RouteProtocol, RouteType,
 };
 
-use super::{Link, Links, refused};
+use super::{Connected, Link, Links, MARK, errno, refused};
 use crate::KernelError;
 
 /// `RT_TABLE_LOCAL` of `linux/rtnetlink.h`: the host's own addresses, kept by the kernel.
@@ -26,16 +27,25 @@ pub(crate) struct Route {
 }
 
 impl Links {
-    /// Everything without a closer route goes by `gateway`.
-    pub(crate) async fn default_route(&self, link: &Link, gateway: IpAddr) -> Result<(), KernelError> {
+    /// Everything without a closer route goes by `gateway`, and comes from `source` if it is begun here; for IPv6 the
+    /// kernel chooses that better by itself.
+    pub(crate) async fn default_route(
+        &self,
+        link: &Link,
+        gateway: IpAddr,
+        source: Ipv4Addr,
+    ) -> Result<(), KernelError> {
         let message = match gateway {
             IpAddr::V4(gateway) => RouteMessageBuilder::<Ipv4Addr>::new()
                 .gateway(gateway)
+                .pref_source(source)
                 .output_interface(link.index)
+                .protocol(RouteProtocol::Other(MARK))
                 .build(),
             IpAddr::V6(gateway) => RouteMessageBuilder::<Ipv6Addr>::new()
                 .gateway(gateway)
                 .output_interface(link.index)
+                .protocol(RouteProtocol::Other(MARK))
                 .build(),
         };
         let object = gateway.to_string();
@@ -48,21 +58,26 @@ impl Links {
             .map_err(refused("set the default route by", &object))
     }
 
-    /// One address is a neighbour on this link.
-    pub(crate) async fn neighbour_route(&self, link: &Link, address: Ipv4Addr) -> Result<(), KernelError> {
-        let message = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(address, 32)
-            .scope(RouteScope::Link)
-            .output_interface(link.index)
-            .build();
-        let object = address.to_string();
-        self.handle
-            .route()
-            .add(message)
-            .replace()
-            .execute()
-            .await
-            .map_err(refused("set the route to", &object))
+    /// Takes back a default route over this link that we have set, for one family.
+    pub(crate) async fn no_default_route(
+        &self,
+        link: &Link,
+        family: AddressFamily,
+    ) -> Result<(), KernelError> {
+        for message in self.route_messages(family).await? {
+            let everywhere = read(&message)
+                .is_some_and(|route| route.to.prefix() == 0 && route.links.contains(&link.index));
+            if !everywhere || u8::from(message.header.protocol) != MARK {
+                continue;
+            }
+            match self.handle.route().del(message).execute().await {
+                Err(error) if errno(&error) != Some(Errno::ESRCH) => {
+                    return Err(refused("remove the default route over", &link.name)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Does the kernel take packets for this address as its own? An IPv6 address is given out at once, but comes into
@@ -76,17 +91,22 @@ impl Links {
         matches!(answer.try_next().await, Ok(Some(route)) if route.header.kind == RouteType::Local)
     }
 
-    /// All routes of both families in all tables but the kernel's own table of local addresses.
-    pub(crate) async fn routes(&self) -> Result<Vec<Route>, KernelError> {
-        let mut routes = Vec::new();
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let mut request = RouteMessage::default();
-            request.header.address_family = family;
-            let found: Result<Vec<_>, _> = self.handle.route().get(request).execute().try_collect().await;
-            let found = found.map_err(refused("list", "routes"))?;
-            routes.extend(found.iter().filter_map(read));
-        }
-        Ok(routes)
+    /// All routes of both families in all tables but the kernel's own table of local addresses; and those among them that
+    /// lead to neighbours.
+    pub(crate) async fn routes(&self) -> Result<(Vec<Route>, Vec<Connected>), KernelError> {
+        let mut messages = self.route_messages(AddressFamily::Inet).await?;
+        messages.extend(self.route_messages(AddressFamily::Inet6).await?);
+        Ok((
+            messages.iter().filter_map(read).collect(),
+            messages.iter().filter_map(Connected::read).collect(),
+        ))
+    }
+
+    async fn route_messages(&self, family: AddressFamily) -> Result<Vec<RouteMessage>, KernelError> {
+        let mut request = RouteMessage::default();
+        request.header.address_family = family;
+        let found = self.handle.route().get(request).execute().try_collect().await;
+        found.map_err(refused("list", "routes"))
     }
 }
 
@@ -128,7 +148,7 @@ fn everywhere(family: AddressFamily) -> Option<IpNetwork> {
     }
 }
 
-fn ip(address: &RouteAddress) -> Option<IpAddr> {
+pub(super) fn ip(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(ip) => Some((*ip).into()),
         RouteAddress::Inet6(ip) => Some((*ip).into()),

@@ -1,0 +1,151 @@
+//! The addresses and routes of a container's link.
+//!
+//! When a network moves, its containers keep their former addresses until what was begun from and to them has ended.
+//! Those are *deprecated* (preferred for no time at all), and nothing new is begun from them. With IPv6 that follows:
+//! source selection avoids deprecated addresses (RFC 6724, rule 3). IPv4 knows no such rule: there, routes say what
+//! packets come from. So each IPv4 route that we set names the current address, and the route to the former range,
+//! which the kernel made with the former address and which siblings' connections still need, is replaced by one that
+//! does too.
+//!
+//! Root of a container may add addresses and routes of its own. Ours bear our mark, and only those are taken away.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use linkspan_plan::{Attachment, RESOLVER_ADDRESS};
+use linkspan_site::Driver;
+use rtnetlink::packet_route::AddressFamily;
+
+use crate::KernelError;
+use crate::link::{Address, Holding, Link, Links, Neighbours};
+
+/// What a container's link is to have.
+#[derive(Debug)]
+pub(super) struct Placing<'a> {
+    attachment: &'a Attachment,
+    holdings: Vec<Holding>,
+}
+
+impl<'a> Placing<'a> {
+    pub(super) fn new(attachment: &'a Attachment) -> Self {
+        let v4 = Holding::current(attachment.v4);
+        let current = std::iter::once(v4).chain(attachment.v6.map(Holding::current));
+        let mut holdings: Vec<_> = current.collect();
+        for former in &attachment.retiring {
+            // Moved back: then it is in use.
+            if holdings.iter().all(|held| held.ip.ip() != former.ip()) {
+                holdings.push(Holding::deprecated(*former));
+            }
+        }
+        Self { attachment, holdings }
+    }
+
+    /// Gives the link its addresses. It may still be down.
+    pub(super) async fn give(&self, inside: &Links, link: &Link, fresh: bool) -> Result<(), KernelError> {
+        let found = if fresh {
+            Vec::new()
+        } else {
+            inside.addresses_of(link).await?
+        };
+        for holding in &self.holdings {
+            let held = |address: &Address| holding.is(address) && address.marked;
+            if !found.iter().any(held) {
+                inside.give(link, *holding).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a link that is up its routes, and takes away what it has of ours from before.
+    pub(super) async fn complete(&self, inside: &Links, link: &Link, fresh: bool) -> Result<(), KernelError> {
+        let current = self.attachment.v4.ip();
+        let resolver = Neighbours {
+            to: IpNetwork::from(IpAddr::from(RESOLVER_ADDRESS)),
+            source: Some(current.into()),
+            with_address: false,
+        };
+        // A link on the LAN itself doesn't lead to the resolver's leg.
+        let resolver =
+            (self.attachment.resolver && self.attachment.driver == Driver::Bridge).then_some(resolver);
+        if let Some(resolver) = resolver {
+            inside.reconnect(link, resolver).await?;
+        }
+        let gateways = [
+            (AddressFamily::Inet, self.attachment.gateway4.map(IpAddr::from)),
+            (AddressFamily::Inet6, self.attachment.gateway6.map(IpAddr::from)),
+        ];
+        for (family, gateway) in gateways {
+            match gateway {
+                Some(gateway) => inside.default_route(link, gateway, current).await?,
+                None if fresh => {}
+                None => inside.no_default_route(link, family).await?,
+            }
+        }
+        if fresh && self.attachment.retiring.is_empty() {
+            return Ok(());
+        }
+        self.divert(inside, link).await?;
+        self.tidy(inside, link, resolver).await
+    }
+
+    /// Lets what is begun to the ranges that it is in, or was in, come from the current address.
+    async fn divert(&self, inside: &Links, link: &Link) -> Result<(), KernelError> {
+        let found = inside.connected(link).await?;
+        for route in self.ranges() {
+            if !found.iter().any(|found| route.is(found)) {
+                inside.reconnect(link, route).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away addresses and routes of ours that are of no use any more.
+    async fn tidy(
+        &self,
+        inside: &Links,
+        link: &Link,
+        resolver: Option<Neighbours>,
+    ) -> Result<(), KernelError> {
+        let found = inside.addresses_of(link).await?;
+        let marks = found.iter().any(|address| address.marked);
+        for address in found {
+            let ours = if marks {
+                address.marked
+            } else {
+                address.deprecated && address.is_for_ever()
+            };
+            let listed = self.holdings.iter().any(|held| {
+                held.ip == address.ip || (address.ip.is_ipv6() && held.ip.ip() == address.ip.ip())
+            });
+            if ours && !listed {
+                inside.take(link, address).await?;
+            }
+        }
+        // An address takes the route with it that the kernel made for it, but not one that we put in the place of that.
+        let wanted: Vec<Neighbours> = self.ranges().chain(resolver).collect();
+        let ranges: BTreeSet<IpNetwork> = self.ranges().map(|route| route.to).collect();
+        for route in inside.connected(link).await? {
+            let diverted = ranges.contains(&route.to);
+            if (route.is_ours() || diverted) && !wanted.iter().any(|wanted| wanted.is(&route)) {
+                inside.disconnect(route).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn ranges(&self) -> impl Iterator<Item = Neighbours> {
+        let current = self.attachment.v4.ip();
+        let ranges: BTreeSet<IpNetwork> = self
+            .holdings
+            .iter()
+            .filter(|held| held.ip.is_ipv4() && held.ip.prefix() < 32)
+            .filter_map(|held| IpNetwork::new(held.ip.network(), held.ip.prefix()).ok())
+            .collect();
+        ranges.into_iter().map(move |to| Neighbours {
+            to,
+            source: Some(current.into()),
+            with_address: false,
+        })
+    }
+}
