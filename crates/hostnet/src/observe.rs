@@ -97,11 +97,10 @@ struct Ways {
 
 impl Ways {
     fn new(addresses: &[Address], connected: &[Connected]) -> Self {
-        let mut ways = Self::default();
-        for address in addresses {
-            let held = ways.addresses.entry(address.link).or_default();
-            held.insert(address.effective());
-        }
+        let mut ways = Self {
+            addresses: by_link(addresses),
+            ..Self::default()
+        };
         for route in connected.iter().filter(|route| route.maker != Maker::Other) {
             let known = ways.routes.entry(route.link).or_default();
             known.insert(ObservedRoute {

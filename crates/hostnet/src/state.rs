@@ -34,7 +34,7 @@ pub struct ObservedBridge {
     pub up: bool,
     /// Bytes.
     pub mtu: u32,
-    /// Its addresses with prefix, IPv6's link-local ones left out; one without a range of its own as /32 or /128.
+    /// Its addresses with prefix, IPv6's link-local ones left out.
     pub addresses: BTreeSet<IpNetwork>,
     /// Routes over it that came with addresses, or that we set.
     pub routes: BTreeSet<ObservedRoute>,

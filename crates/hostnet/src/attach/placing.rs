@@ -49,9 +49,16 @@ impl<'a> Placing<'a> {
             inside.addresses_of(link).await?
         };
         for holding in &self.holdings {
-            let held = |address: &Address| holding.is(address) && address.marked;
-            if !found.iter().any(held) {
-                inside.give(link, *holding).await?;
+            let held = |address: &&Address| holding.ip.ip() == address.ip.ip() && holding.deprecated;
+            let holding = match found.iter().find(held) {
+                Some(address) => Holding {
+                    ip: address.ip,
+                    ..*holding
+                },
+                None => *holding,
+            };
+            if !found.iter().any(|address| holding.is(address) && address.marked) {
+                inside.give(link, holding).await?;
             }
         }
         Ok(())
@@ -91,8 +98,9 @@ impl<'a> Placing<'a> {
 
     /// Lets what is begun to the ranges that it is in, or was in, come from the current address.
     async fn divert(&self, inside: &Links, link: &Link) -> Result<(), KernelError> {
+        let held = inside.addresses_of(link).await?;
         let found = inside.connected(link).await?;
-        for route in self.ranges() {
+        for route in self.ranges(&held) {
             if !found.iter().any(|found| route.is(found)) {
                 inside.reconnect(link, route).await?;
             }
@@ -109,42 +117,41 @@ impl<'a> Placing<'a> {
     ) -> Result<(), KernelError> {
         let found = inside.addresses_of(link).await?;
         let marks = found.iter().any(|address| address.marked);
-        for address in found {
-            let ours = if marks {
-                address.marked
-            } else {
-                address.deprecated && address.is_for_ever()
-            };
-            let listed = self.holdings.iter().any(|held| {
-                held.ip == address.ip || (address.ip.is_ipv6() && held.ip.ip() == address.ip.ip())
-            });
-            if ours && !listed {
-                inside.take(link, address).await?;
-            }
+        let ours = |address: &Address| match marks {
+            true => address.marked,
+            false => address.deprecated && address.is_for_ever(),
+        };
+        let (kept, former): (Vec<_>, Vec<_>) = found
+            .into_iter()
+            .partition(|address| !ours(address) || self.holdings.iter().any(|held| held.is(address)));
+        for address in former {
+            inside.take(link, address).await?;
         }
         // An address takes the route with it that the kernel made for it, but not one that we put in the place of that.
-        let wanted: Vec<Neighbours> = self.ranges().chain(resolver).collect();
-        let ranges: BTreeSet<IpNetwork> = self.ranges().map(|route| route.to).collect();
+        let ranges: Vec<Neighbours> = self.ranges(&kept).collect();
         for route in inside.connected(link).await? {
-            let diverted = ranges.contains(&route.to);
-            if (route.is_ours() || diverted) && !wanted.iter().any(|wanted| wanted.is(&route)) {
+            let wanted = ranges.iter().chain(&resolver).any(|wanted| wanted.is(&route));
+            let diverted = ranges.iter().any(|range| range.to == route.to);
+            if !wanted && (route.is_ours() || diverted) {
                 inside.disconnect(route).await?;
             }
         }
         Ok(())
     }
 
-    fn ranges(&self) -> impl Iterator<Item = Neighbours> {
-        let current = self.attachment.v4.ip();
-        let ranges: BTreeSet<IpNetwork> = self
-            .holdings
+    /// The IPv4 ranges of what it holds.
+    fn ranges(&self, held: &[Address]) -> impl Iterator<Item = Neighbours> + use<> {
+        let ours = |address: &&Address| self.holdings.iter().any(|holding| holding.is(address));
+        let ranges: BTreeSet<IpNetwork> = held
             .iter()
-            .filter(|held| held.ip.is_ipv4() && held.ip.prefix() < 32)
-            .filter_map(|held| IpNetwork::new(held.ip.network(), held.ip.prefix()).ok())
+            .filter(ours)
+            .filter(|address| address.ip.is_ipv4() && address.ip.prefix() < 32)
+            .filter_map(|address| IpNetwork::new(address.ip.network(), address.ip.prefix()).ok())
             .collect();
+        let source = IpAddr::from(self.attachment.v4.ip());
         ranges.into_iter().map(move |to| Neighbours {
             to,
-            source: Some(current.into()),
+            source: Some(source),
             with_address: false,
         })
     }

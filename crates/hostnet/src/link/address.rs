@@ -26,8 +26,6 @@ pub(crate) struct Address {
     pub(crate) link: u32,
     /// With the prefix that it was given.
     pub(crate) ip: IpNetwork,
-    /// Has it brought the route to its range? Else its prefix means nothing.
-    pub(crate) connected: bool,
     /// Nothing new is begun from it.
     pub(crate) deprecated: bool,
     /// Does it bear our mark?
@@ -36,15 +34,6 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// With the prefix that it amounts to.
-    pub(crate) fn effective(&self) -> IpNetwork {
-        if self.connected {
-            self.ip
-        } else {
-            self.ip.ip().into()
-        }
-    }
-
     /// Does it stay until somebody takes it away?
     pub(crate) fn is_for_ever(&self) -> bool {
         let permanent = |attribute: &AddressAttribute| matches!(attribute, AddressAttribute::CacheInfo(life) if life.ifa_valid == FOR_EVER);
@@ -71,7 +60,6 @@ impl Address {
         Some(Self {
             link: message.header.index,
             ip: IpNetwork::new(ip, message.header.prefix_len).ok()?,
-            connected: !flags.contains(AddressFlags::Noprefixroute),
             deprecated: flags.contains(AddressFlags::Deprecated),
             marked,
             message,
@@ -102,9 +90,12 @@ impl Holding {
         }
     }
 
-    /// Is it held so?
+    /// Is it held so? The prefix of a deprecated one doesn't matter: what it reached is for routes to say.
     pub(crate) fn is(&self, found: &Address) -> bool {
-        self.ip == found.effective() && self.deprecated == found.deprecated
+        match self.deprecated {
+            true => self.ip.ip() == found.ip.ip() && found.deprecated,
+            false => self.ip == found.ip && !found.deprecated,
+        }
     }
 }
 
@@ -125,70 +116,6 @@ impl Links {
 
     /// Gives a link an address, usable at once, or changes how the link holds it.
     pub(crate) async fn give(&self, link: &Link, holding: Holding) -> Result<(), KernelError> {
-        self.put(link, holding, AddressFlags::empty()).await
-    }
-
-    /// Takes an address away, if it is there.
-    pub(crate) async fn take(&self, link: &Link, address: Address) -> Result<(), KernelError> {
-        let ip = address.ip;
-        match self.handle.address().del(address.message).execute().await {
-            Err(error) if !matches!(errno(&error), Some(Errno::EADDRNOTAVAIL | Errno::ENODEV)) => {
-                Err(refusal("take an address from link", link, ip, error))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Makes sure that a link has all these addresses. An IPv6 one may still have another form; [`Links::settle`] gives it
-    /// the right one, once nothing depends on the other any more.
-    pub(crate) async fn give_missing(&self, link: &Link, wanted: &[Holding]) -> Result<(), KernelError> {
-        let found = self.addresses_of(link).await?;
-        for holding in wanted {
-            let there = found.iter().any(|address| match holding.ip {
-                // The same address may be there with several prefixes.
-                IpNetwork::V4(_) => holding.is(address),
-                IpNetwork::V6(_) => holding.ip.ip() == address.ip.ip(),
-            });
-            if !there {
-                self.give(link, *holding).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes a link hold exactly these addresses; link-local ones are left alone.
-    ///
-    /// An IPv4 address that only gets another prefix is there with both for a moment. IPv6 has no such thing, so an
-    /// address that is to lose its range keeps its prefix, but without the route that makes it one (`noprefixroute`).
-    /// Either way no packet finds the address missing.
-    pub(crate) async fn settle(&self, link: &Link, wanted: &[Holding]) -> Result<(), KernelError> {
-        let mut found = self.addresses_of(link).await?;
-        found.retain(|address| !matches!(address.ip.ip(), IpAddr::V4(ip) if ip.is_link_local()));
-        for address in found {
-            if wanted.iter().any(|holding| holding.is(&address)) {
-                continue;
-            }
-            let again = wanted
-                .iter()
-                .find(|holding| address.ip.is_ipv6() && holding.ip.ip() == address.ip.ip());
-            match again {
-                Some(holding) if holding.ip.prefix() == 128 => {
-                    let kept = Holding {
-                        ip: address.ip,
-                        ..*holding
-                    };
-                    self.put(link, kept, AddressFlags::Noprefixroute).await?;
-                }
-                Some(holding) if holding.ip == address.ip => self.give(link, *holding).await?,
-                _ => self.take(link, address).await?,
-            }
-        }
-        // What has just been taken may have had others in its wake: an IPv4 address of the same range, where the kernel
-        // doesn't promote those, and an IPv6 one that had the wrong prefix.
-        self.give_missing(link, wanted).await
-    }
-
-    async fn put(&self, link: &Link, holding: Holding, flags: AddressFlags) -> Result<(), KernelError> {
         let Holding { ip, deprecated } = holding;
         let mut request = self
             .handle
@@ -196,10 +123,9 @@ impl Links {
             .add(link.index, ip.ip(), ip.prefix())
             .replace();
         // No duplicate address detection: we give the addresses out, and a second of waiting is a second of outage.
-        let flags = if ip.is_ipv6() {
-            flags | AddressFlags::Nodad
-        } else {
-            flags
+        let flags = match ip {
+            IpNetwork::V4(_) => AddressFlags::empty(),
+            IpNetwork::V6(_) => AddressFlags::Nodad,
         };
         let mut lifetime = CacheInfo::default();
         lifetime.ifa_valid = FOR_EVER;
@@ -215,6 +141,59 @@ impl Links {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Takes an address away, if it is there.
+    pub(crate) async fn take(&self, link: &Link, address: Address) -> Result<(), KernelError> {
+        let ip = address.ip;
+        match self.handle.address().del(address.message).execute().await {
+            Err(error) if !matches!(errno(&error), Some(Errno::EADDRNOTAVAIL | Errno::ENODEV)) => {
+                Err(refusal("take an address from link", link, ip, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes sure that a link has all these addresses. One that is there may be held otherwise still; [`Links::settle`]
+    /// changes that, once nothing depends on it any more.
+    pub(crate) async fn give_missing(&self, link: &Link, wanted: &[Holding]) -> Result<(), KernelError> {
+        let found = self.addresses_of(link).await?;
+        for holding in wanted {
+            // An IPv4 address may be there with several prefixes, an IPv6 one may not.
+            let there = found.iter().any(|address| {
+                holding.ip == address.ip
+                    || holding.ip.ip() == address.ip.ip() && (holding.deprecated || address.ip.is_ipv6())
+            });
+            if !there {
+                self.give(link, *holding).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a link hold exactly these addresses; link-local ones are left alone.
+    ///
+    /// One that becomes deprecated keeps its prefix, though nothing may be routed by it any more: a change of prefix is a
+    /// removal to the kernel, which would forget connections that were masqueraded with the address.
+    pub(crate) async fn settle(&self, link: &Link, wanted: &[Holding]) -> Result<(), KernelError> {
+        let mut found = self.addresses_of(link).await?;
+        found.retain(|address| !matches!(address.ip.ip(), IpAddr::V4(ip) if ip.is_link_local()));
+        found.retain(|address| !wanted.iter().any(|holding| holding.is(address)));
+        for address in found {
+            let again = wanted.iter().find(|holding| {
+                holding.ip == address.ip || holding.deprecated && holding.ip.ip() == address.ip.ip()
+            });
+            match again {
+                Some(holding) => {
+                    let ip = address.ip;
+                    self.give(link, Holding { ip, ..*holding }).await?;
+                }
+                None => self.take(link, address).await?,
+            }
+        }
+        // What has just been taken may have had others in its wake: an IPv4 address of the same range, where the kernel
+        // doesn't promote those, and an IPv6 one that had the wrong prefix.
+        self.give_missing(link, wanted).await
     }
 }
 

@@ -1,9 +1,9 @@
 //! Routes that lead to neighbours on a link itself: those that come with addresses, and ours beside them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use futures_util::StreamExt;
-use ipnetwork::IpNetwork;
+use ipnetwork::{IpNetwork, Ipv4Network};
 use nix::errno::Errno;
 use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
@@ -14,7 +14,7 @@ use rtnetlink::packet_route::route::{
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Error, RouteMessageBuilder};
 
-use super::route::ip;
+use super::route::{TABLE_LOCAL, ip};
 use super::{Link, Links, MARK, errno, refused};
 use crate::KernelError;
 
@@ -159,12 +159,24 @@ impl Links {
 
     /// Adds a route. If somebody else's leads to the same place, that one keeps its precedence.
     pub(crate) async fn connect(&self, link: &Link, route: Neighbours) -> Result<(), KernelError> {
-        match self.set_route(&route.message(link), NLM_F_APPEND).await {
-            Err(error) if errno(&error) != Some(Errno::EEXIST) => {
-                Err(refused("set the route to", &route.to.to_string())(error))
-            }
-            _ => Ok(()),
+        let mut messages = vec![route.message(link)];
+        if let (true, IpNetwork::V4(range), Some(IpAddr::V4(source))) =
+            (route.with_address, route.to, route.source)
+        {
+            let mut with_source = broadcast(link.index, range.broadcast());
+            let source = RouteAttribute::PrefSource(IpAddr::from(source).into());
+            with_source.attributes.push(source);
+            messages.push(with_source);
         }
+        for message in messages {
+            match self.set_route(&message, NLM_F_APPEND).await {
+                Err(error) if errno(&error) != Some(Errno::EEXIST) => {
+                    return Err(refused("set the route to", &route.to.to_string())(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     async fn set_route(&self, message: &RouteMessage, how: u16) -> Result<(), Error> {
@@ -183,12 +195,34 @@ impl Links {
 
     /// Removes a route, if it is there.
     pub(crate) async fn disconnect(&self, route: Connected) -> Result<(), KernelError> {
-        let object = route.to.to_string();
-        match self.handle.route().del(route.message).execute().await {
+        self.remove_route(route.message, route.to).await
+    }
+
+    /// Takes the broadcast addresses of a range from a link that has no part in it any more.
+    pub(crate) async fn forget_broadcast(&self, link: &Link, range: Ipv4Network) -> Result<(), KernelError> {
+        for ip in [range.broadcast(), range.network()] {
+            self.remove_route(broadcast(link.index, ip), range.into()).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove_route(&self, message: RouteMessage, to: IpNetwork) -> Result<(), KernelError> {
+        match self.handle.route().del(message).execute().await {
             Err(error) if errno(&error) != Some(Errno::ESRCH) => {
-                Err(refused("remove the route to", &object)(error))
+                Err(refused("remove the route to", &to.to_string())(error))
             }
             _ => Ok(()),
         }
     }
+}
+
+fn broadcast(link: u32, ip: Ipv4Addr) -> RouteMessage {
+    RouteMessageBuilder::<Ipv4Addr>::new()
+        .table_id(TABLE_LOCAL)
+        .kind(RouteType::Broadcast)
+        .scope(RouteScope::Link)
+        .protocol(RouteProtocol::Kernel)
+        .destination_prefix(ip, 32)
+        .output_interface(link)
+        .build()
 }

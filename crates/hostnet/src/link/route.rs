@@ -15,7 +15,7 @@ use super::{Connected, Link, Links, MARK, errno, refused};
 use crate::KernelError;
 
 /// `RT_TABLE_LOCAL` of `linux/rtnetlink.h`: the host's own addresses, kept by the kernel.
-const TABLE_LOCAL: u32 = 255;
+pub(super) const TABLE_LOCAL: u32 = 255;
 
 /// A route of somebody, in any table.
 #[derive(Debug, Clone, PartialEq, Eq)]

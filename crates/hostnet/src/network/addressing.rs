@@ -1,14 +1,15 @@
 //! The addresses and routes of a bridge, and of the resolver's leg on it.
 //!
-//! A network that moved keeps its former gateway and resolver addresses until what was begun with them has ended, each
-//! alone, with a route to every member that still answers there: the rest of the former range may be somebody else's
-//! by now. So that no established connection finds its address or its route missing for a moment, the new is there
-//! before the old goes: first addresses, then routes to single members, and only then the route to the whole range.
+//! A network that moved keeps its former gateway and resolver addresses until what was begun with them has ended, with
+//! a route to everybody who still answers there, and no more: the rest of the former range may be somebody else's
+//! by now. No established connection may find its address or its route missing for a moment. So what is new comes
+//! before what is old goes, routes to single members come before the route to the whole range goes, and an address
+//! that stays is left in place.
 
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use linkspan_plan::{NetworkSpec, Subnet};
+use linkspan_plan::NetworkSpec;
 
 use crate::KernelError;
 use crate::link::{Holding, Link, Links, Neighbours};
@@ -24,27 +25,31 @@ impl Addressing {
     /// That of a network's bridge.
     pub(crate) fn bridge(spec: &NetworkSpec) -> Self {
         let v6 = spec.v6.as_ref().map(|v6| v6.gateway);
-        Self::new(spec, spec.gateway.into(), v6.map(IpAddr::from), |left| {
-            left.gateway
-        })
+        let mut addressing = Self::new(spec, spec.gateway.into(), v6.map(IpAddr::from));
+        for left in &spec.retiring {
+            // The data plane is a neighbour too. Where a bridge shows its frames to IP's hooks, what comes from an address
+            // that isn't known to be behind the bridge counts as forged.
+            let neighbours = left.members.iter().chain([&left.resolver]);
+            addressing.retire(left.gateway, neighbours);
+        }
+        addressing
     }
 
     /// That of the resolver's leg on it, inside the resolver's namespace.
     pub(crate) fn leg(spec: &NetworkSpec) -> Self {
         let v6 = spec.v6.as_ref().map(|v6| v6.resolver);
-        Self::new(spec, spec.resolver.into(), v6.map(IpAddr::from), |left| {
-            left.resolver
-        })
+        let mut addressing = Self::new(spec, spec.resolver.into(), v6.map(IpAddr::from));
+        for left in &spec.retiring {
+            addressing.retire(left.resolver, &left.members);
+        }
+        addressing
     }
 
-    fn new(spec: &NetworkSpec, v4: IpAddr, v6: Option<IpAddr>, former: fn(&Subnet) -> IpAddr) -> Self {
+    fn new(spec: &NetworkSpec, v4: IpAddr, v6: Option<IpAddr>) -> Self {
         let mut addressing = Self::default();
         addressing.live(v4, spec.v4.into());
         if let (Some(ip), Some(v6)) = (v6, &spec.v6) {
             addressing.live(ip, v6.subnet.into());
-        }
-        for left in &spec.retiring {
-            addressing.retire(former(left), &left.members);
         }
         addressing
     }
@@ -63,13 +68,13 @@ impl Addressing {
         );
     }
 
-    fn retire(&mut self, ip: IpAddr, members: &[IpAddr]) {
+    fn retire<'a>(&mut self, ip: IpAddr, neighbours: impl IntoIterator<Item = &'a IpAddr>) {
         // Back on it already, or two ranges with one address: then it is in use and needs nothing beside.
         if self.holdings.iter().all(|held| held.ip.ip() != ip) {
             self.holdings.push(Holding::deprecated(ip));
         }
-        for member in members {
-            let to = IpNetwork::from(*member);
+        for neighbour in neighbours {
+            let to = IpNetwork::from(*neighbour);
             if self.routes.iter().all(|route| route.to != to) {
                 self.routes.push(Neighbours {
                     to,
@@ -113,7 +118,13 @@ impl Addressing {
             .into_iter()
             .partition(|found| self.routes.iter().any(|route| route.is(found)));
         for route in stray {
+            let to = route.to;
             links.disconnect(route).await?;
+            if let IpNetwork::V4(range) = to
+                && self.routes.iter().all(|route| route.to != to)
+            {
+                links.forget_broadcast(link, range).await?;
+            }
         }
         for route in &self.routes {
             if !found.iter().any(|found| route.is(found)) {

@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 use linkspan_plan::NetworkSpec;
 
 use super::{ObservedBridge, ObservedRoute};
+use crate::link::{Holding, Neighbours};
 use crate::network::Addressing;
 
 impl ObservedBridge {
@@ -59,14 +60,19 @@ impl Part<'_> {
     fn missing(&self, wanted: &Addressing) -> Vec<String> {
         let (of, addresses) = self.addresses;
         let (route_to, routes) = self.routes;
-        let held: BTreeSet<IpNetwork> = wanted.holdings.iter().map(|holding| holding.ip).collect();
-        let lost = held
-            .difference(addresses)
-            .map(|address| format!("address {address} {of}"));
-        let strange = addresses.difference(&held).filter(|found| !left_alone(found));
-        let strange = strange.map(|address| format!("address {address} {of}, which doesn't belong there"));
-        let fits =
-            |wanted: &crate::link::Neighbours, found: &ObservedRoute| wanted.leads(found.to, found.source);
+        let holds = |wanted: &&Holding, found: &IpNetwork| {
+            wanted.ip == *found || wanted.deprecated && wanted.ip.ip() == found.ip()
+        };
+        let lost = wanted
+            .holdings
+            .iter()
+            .filter(|wanted| !addresses.iter().any(|found| holds(wanted, found)))
+            .map(|wanted| format!("address {} {of}", wanted.ip));
+        let strange = addresses
+            .iter()
+            .filter(|found| !left_alone(found) && !wanted.holdings.iter().any(|wanted| holds(&wanted, found)))
+            .map(|address| format!("address {address} {of}, which doesn't belong there"));
+        let fits = |wanted: &Neighbours, found: &ObservedRoute| wanted.leads(found.to, found.source);
         let cut = wanted
             .routes
             .iter()
