@@ -148,11 +148,11 @@ impl<'a> Placing<'a> {
             .filter(|address| address.ip.is_ipv4() && address.ip.prefix() < 32)
             .filter_map(|address| IpNetwork::new(address.ip.network(), address.ip.prefix()).ok())
             .collect();
-        let source = IpAddr::from(self.attachment.v4.ip());
+        let current = self.attachment.v4;
         ranges.into_iter().map(move |to| Neighbours {
             to,
-            source: Some(source),
-            with_address: false,
+            source: Some(current.ip().into()),
+            with_address: to.contains(current.ip().into()) && to.prefix() == current.prefix(),
         })
     }
 }
