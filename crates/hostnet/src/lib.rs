@@ -5,6 +5,7 @@
 //! and ports come finished from `plan`.
 
 mod attach;
+mod bound;
 mod conntrack;
 mod error;
 mod link;
@@ -139,6 +140,12 @@ impl HostNet {
             attachment,
         )
         .await
+    }
+
+    /// The sockets inside a sandbox that wait for peers at one of these very addresses, not at all addresses: whoever has
+    /// them would not be reached at another.
+    pub async fn bound_to(&self, sandbox: &str, addresses: &[IpAddr]) -> Result<Vec<Bound>, NamespaceError> {
+        bound::bound_to(&self.pins().join(sandbox).join("net"), addresses).await
     }
 
     /// Removes a container's link by the name of its host end, if it is there.

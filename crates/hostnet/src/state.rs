@@ -3,10 +3,11 @@
 mod missing;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
+use linkspan_site::Protocol;
 
 /// Everything that is, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +85,15 @@ pub enum TableState {
     Intact,
     /// There, but not as this release writes it; the next [`apply_firewall`](crate::HostNet::apply_firewall) rebuilds it.
     Damaged,
+}
+
+/// A socket inside a sandbox that waits for peers at one address: a TCP listener, or a UDP socket that isn't connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bound {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Where. IPv4 addresses that an IPv6 socket is bound to are shown as such.
+    pub address: SocketAddr,
 }
 
 /// The pinned namespaces of a container.

@@ -8,3 +8,4 @@ mod ports;
 mod repair;
 mod rig;
 mod table;
+mod talk;

@@ -1,23 +1,16 @@
 //! Networks that move to another range, with their containers, while these talk.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use linkspan_hostnet::Bound;
 use linkspan_plan::{Attachment, NetworkSpec, NetworkV6, RESOLVER_ADDRESS, Subnet};
 use linkspan_site::Protocol::Tcp;
 
 use crate::rig::*;
-
-/// Longer than any connection may be silent: a packet that is lost comes again after 200 ms, and a second time after
-/// 400 ms more. Less would fail on a machine that is busy with other things.
-const SILENCE: Duration = Duration::from_millis(600);
+use crate::talk::{Monitor, Talk};
 
 /// Where host `number` of network 1 moves to.
 fn moved4(number: u8) -> Ipv4Addr {
@@ -69,76 +62,6 @@ fn moved_attachment(number: u8, retiring: bool) -> Attachment {
     }
 }
 
-/// A connection on which a byte goes to and fro all the time.
-struct Talk {
-    name: &'static str,
-    local: IpAddr,
-    stop: Arc<AtomicBool>,
-    client: JoinHandle<Result<(u32, Duration), String>>,
-}
-
-impl Talk {
-    /// Begins one from a client's namespace to an address of a server's.
-    fn begin(name: &'static str, client: &Path, server: &Path, to: impl Into<IpAddr>, port: u16) -> Self {
-        let to = SocketAddr::new(to.into(), port);
-        let listener = within(server, move || TcpListener::bind(to).unwrap());
-        Self::begin_with(name, client, listener, to)
-    }
-
-    fn begin_with(name: &'static str, client: &Path, listener: TcpListener, to: SocketAddr) -> Self {
-        std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut byte = [0];
-            while let Ok(1) = stream.read(&mut byte) {
-                if stream.write_all(&byte).is_err() {
-                    break;
-                }
-            }
-        });
-        let mut stream = within(client, move || {
-            TcpStream::connect_timeout(&to, Duration::from_secs(2)).unwrap()
-        });
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        let local = stream.local_addr().unwrap().ip();
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let client = std::thread::spawn(move || {
-            let (mut count, mut longest) = (0, Duration::ZERO);
-            while !stopped.load(Ordering::Relaxed) {
-                let start = Instant::now();
-                stream.write_all(b".").map_err(|error| error.to_string())?;
-                stream
-                    .read_exact(&mut [0])
-                    .map_err(|error| format!("after {count} bytes: {error}"))?;
-                longest = longest.max(start.elapsed());
-                count += 1;
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            Ok((count, longest))
-        });
-        Self {
-            name,
-            local,
-            stop,
-            client,
-        }
-    }
-
-    /// Ends it; it must have gone on all the time.
-    fn end(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let (count, longest) = self
-            .client
-            .join()
-            .unwrap()
-            .unwrap_or_else(|error| panic!("`{}` broke {error}", self.name));
-        println!("{}: {count} times, at most {longest:?} silent", self.name);
-        assert!(count > 20, "`{}` hardly talked: {count}", self.name);
-        assert!(longest < SILENCE, "`{}` was silent for {longest:?}", self.name);
-    }
-}
-
 /// What a new connection from a namespace to an address would come from.
 fn source(netns: &Path, to: impl Into<IpAddr>) -> IpAddr {
     let to = SocketAddr::new(to.into(), 9);
@@ -156,32 +79,6 @@ fn source(netns: &Path, to: impl Into<IpAddr>) -> IpAddr {
 
 fn ip(netns: &Path, words: &str) -> String {
     sh(&format!("nsenter --net={} ip {words}", netns.display()))
-}
-
-/// What `ip monitor` sees in a namespace, until it is asked.
-struct Monitor(Child);
-
-impl Monitor {
-    fn start(netns: &Path) -> Self {
-        let child = Command::new("nsenter")
-            .arg(format!("--net={}", netns.display()))
-            .args(["ip", "monitor", "address", "route"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // It says nothing when it is ready.
-        std::thread::sleep(Duration::from_millis(200));
-        Self(child)
-    }
-
-    fn end(mut self) -> String {
-        std::thread::sleep(Duration::from_millis(100));
-        self.0.kill().unwrap();
-        let mut text = String::new();
-        self.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-        self.0.wait().unwrap();
-        text
-    }
 }
 
 #[test]
@@ -531,5 +428,58 @@ fn an_mtu_changes_while_containers_run() {
             let found = rig.net.observe().await.unwrap();
             assert_eq!(found.networks["ls-b1"].missing(&spec), Vec::<String>::new());
         }
+    });
+}
+
+#[test]
+fn sockets_that_are_bound_to_an_address_are_named() {
+    on_a_host(async |rig| {
+        rig.networks().await;
+        let a = rig.guest(1, 10).await;
+        let (v4, v6) = (a.v4, a.v6);
+        let sockets = within(&a.netns, move || {
+            let tcp = |ip: IpAddr, port| TcpListener::bind((ip, port)).unwrap();
+            let udp = |ip: IpAddr, port| UdpSocket::bind((ip, port)).unwrap();
+            let mapped = v4.to_ipv6_mapped();
+            let connected = udp(v4.into(), 2009);
+            connected.connect((guest4(1, 1), 9)).unwrap();
+            (
+                [
+                    tcp(v4.into(), 2001),
+                    tcp(v6.into(), 2002),
+                    tcp(mapped.into(), 2003),
+                    tcp(Ipv4Addr::UNSPECIFIED.into(), 2004),
+                    tcp(Ipv6Addr::UNSPECIFIED.into(), 2005),
+                    tcp(Ipv4Addr::LOCALHOST.into(), 2006),
+                ],
+                [
+                    udp(v4.into(), 2007),
+                    udp(v6.into(), 2008),
+                    connected,
+                    udp(Ipv4Addr::UNSPECIFIED.into(), 2010),
+                ],
+            )
+        });
+        let named = async |addresses: &[IpAddr]| -> Vec<String> {
+            let found = rig.net.bound_to("guest-1-10", addresses).await.unwrap();
+            let name = |bound: &Bound| format!("{} {}", bound.protocol.name(), bound.address);
+            found.iter().map(name).collect()
+        };
+        assert_eq!(
+            named(&[v4.into(), v6.into()]).await,
+            [
+                "tcp 10.90.1.10:2001",
+                "tcp 10.90.1.10:2003",
+                "tcp [fd90:0:0:1::a]:2002",
+                "udp 10.90.1.10:2007",
+                "udp [fd90:0:0:1::a]:2008",
+            ]
+        );
+        assert_eq!(named(&[v6.into()]).await.len(), 2);
+        assert_eq!(named(&[moved4(10).into()]).await, Vec::<String>::new());
+        assert_eq!(named(&[]).await, Vec::<String>::new());
+        drop(sockets);
+        assert_eq!(named(&[v4.into(), v6.into()]).await, Vec::<String>::new());
+        assert!(rig.net.bound_to("nobody", &[v4.into()]).await.is_err());
     });
 }
