@@ -93,7 +93,7 @@ impl Stale {
     /// Was the flow sent to this published port?
     fn is_for(&self, port: &Published, flow: &Flow) -> bool {
         flow.original.protocol == port.protocol
-            && flow.original.destination_port == port.host_port
+            && (port.host_port..=port.last_port).contains(&flow.original.destination_port)
             && flow.original.destination.is_ipv4() == port.to_ip.is_ipv4()
             && match port.host_ip {
                 Some(ip) => flow.original.destination == ip,
@@ -102,9 +102,10 @@ impl Stale {
     }
 }
 
-/// Does the one who answers sit behind this published port?
+/// Does the one who answers sit behind this published port? The flow is for it.
 fn leads_to(port: &Published, flow: &Flow) -> bool {
-    (flow.reply.source, flow.reply.source_port) == (port.to_ip, port.to_port)
+    let behind = flow.original.destination_port.wrapping_sub(port.host_port);
+    (flow.reply.source, flow.reply.source_port) == (port.to_ip, port.to_port.wrapping_add(behind))
 }
 
 /// Forgets what is stale; returns how many flows.

@@ -1,7 +1,7 @@
 //! Our one nftables table, `inet linkspan`.
 //!
 //! Firewalls of container engines tend to grow a rule for each port and each container, and to be wrong for a moment
-//! whenever those come or go. Here the rules never change. The *skeleton* (`nft/skeleton.rs`) is some thirty rules
+//! whenever those come or go. Here the rules never change. The *skeleton* (`nft/skeleton.rs`) is some forty rules
 //! that are written once and speak of sets and maps only: the bridges that are ours, those of them with a way out,
 //! the subnets that hide behind the host's address, the ports that are published and where to. Everything that
 //! changes is an *element* of one of these (`nft/elements.rs`), so the cost of publishing a port does not depend on
@@ -29,7 +29,8 @@
 //! *Who may go where.* Within a bridge: everything. From a bridge to the outside: if it has a way out. From the
 //! outside to a bridge, or from one bridge to another: answers, and what was published (`ct status dnat`). The rest
 //! is dropped. A published port is found by address and port, then by port alone if the address is one of the host's;
-//! never for 127.0.0.0/8 and ::1, whose ports are sockets of the data plane. The client's address is kept, except
+//! never for 127.0.0.0/8 and ::1, whose ports are sockets of the data plane. Ports in a row that keep their numbers are one
+//! element of a map of ranges, asked after the hashed map of single ports. The client's address is kept, except
 //! when a container asks a published port that leads back to its own network: there the answer would bypass us, so
 //! the question is masqueraded.
 

@@ -156,6 +156,9 @@ impl<'a> Batch<'a> {
                 out.number(set::DATA_TYPE, skeleton::type_of(set.data));
                 out.number(set::DATA_LENGTH, skeleton::length_of(set.data));
             }
+            if set.flags & set::FLAG_CONCAT != 0 {
+                describe_fields(out, set.key);
+            }
             out.number(set::ID, id);
             out.attr(set::USERDATA, &byte_order(set.key));
         });
@@ -202,7 +205,7 @@ impl<'a> Batch<'a> {
             let size = elements
                 .iter()
                 .next()
-                .map_or(1, |(key, data)| key.bytes.len() + data.len() + 32);
+                .map_or(1, |(key, data)| 2 * key.bytes.len() + data.len() + 40);
             let rows: Vec<_> = elements.iter().collect();
             for rows in rows.chunks((ELEMENTS_LIMIT / size).max(1)) {
                 self.add(kind, flags, What::Elements(set.clone()), |out| {
@@ -231,9 +234,25 @@ fn write_element(out: &mut Writer, key: &Key, data: &[u8]) {
             out.number(element::FLAGS, element::FLAG_INTERVAL_END);
         }
         value(out, element::KEY, &key.bytes);
+        if let Edge::Through(last) = &key.edge {
+            value(out, element::KEY_END, last);
+        }
         if !data.is_empty() {
             value(out, element::DATA, data);
         }
+    });
+}
+
+/// The parts of a key, each of which may be a range of its own.
+fn describe_fields(out: &mut Writer, key: &[Part]) {
+    out.nest(set::DESCRIPTION, |out| {
+        out.nest(set::DESCRIPTION_CONCAT, |out| {
+            for part in key {
+                out.nest(rule::LIST_ELEMENT, |out| {
+                    out.number(set::FIELD_LENGTH, part.bytes());
+                });
+            }
+        });
     });
 }
 

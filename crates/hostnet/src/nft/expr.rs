@@ -60,11 +60,11 @@ pub(super) enum Expr {
         into: u32,
     },
     Counter,
-    /// To the address and port in these registers.
+    /// To the address and port in these registers; without one, the port is kept.
     Dnat {
         family: u8,
         address: u32,
-        port: u32,
+        port: Option<u32>,
     },
     Masquerade,
     Verdict(Verdict),
@@ -135,7 +135,9 @@ impl Expr {
                 port,
             } => {
                 numbers(out, [1, u32::from(*family), *address]);
-                out.number(5, *port);
+                if let Some(port) = port {
+                    out.number(5, *port);
+                }
             }
             Self::Verdict(verdict) => {
                 out.number(1, 0);

@@ -206,10 +206,12 @@ fn read_element(attributes: Attributes<'_>) -> (Key, Vec<u8>) {
             .to_vec()
     };
     let flags = attributes.number(element::FLAGS).unwrap_or(0);
-    let edge = if flags & element::FLAG_INTERVAL_END == 0 {
-        Edge::Begin
-    } else {
+    let edge = if flags & element::FLAG_INTERVAL_END != 0 {
         Edge::End
+    } else if attributes.find(element::KEY_END).is_some() {
+        Edge::Through(bytes(element::KEY_END))
+    } else {
+        Edge::Begin
     };
     (
         Key {

@@ -60,7 +60,7 @@ pub(super) mod rule {
     pub(in crate::nft) const EXPR_DATA: u16 = 2;
 }
 
-/// `NFTA_SET_*`, `NFT_SET_*`.
+/// `NFTA_SET_*`, `NFTA_SET_DESC_*`, `NFTA_SET_FIELD_*`, `NFT_SET_*`.
 pub(super) mod set {
     pub(in crate::nft) const TABLE: u16 = 1;
     pub(in crate::nft) const NAME: u16 = 2;
@@ -69,10 +69,14 @@ pub(super) mod set {
     pub(in crate::nft) const KEY_LENGTH: u16 = 5;
     pub(in crate::nft) const DATA_TYPE: u16 = 6;
     pub(in crate::nft) const DATA_LENGTH: u16 = 7;
+    pub(in crate::nft) const DESCRIPTION: u16 = 9;
     pub(in crate::nft) const ID: u16 = 10;
     pub(in crate::nft) const USERDATA: u16 = 13;
     pub(in crate::nft) const FLAG_INTERVAL: u32 = 4;
     pub(in crate::nft) const FLAG_MAP: u32 = 8;
+    pub(in crate::nft) const FLAG_CONCAT: u32 = 0x80;
+    pub(in crate::nft) const DESCRIPTION_CONCAT: u16 = 2;
+    pub(in crate::nft) const FIELD_LENGTH: u16 = 1;
 }
 
 /// `NFTA_SET_ELEM_*`, `NFTA_SET_ELEM_LIST_*`, `NFTA_DATA_*`.
@@ -83,6 +87,7 @@ pub(super) mod element {
     pub(in crate::nft) const KEY: u16 = 1;
     pub(in crate::nft) const DATA: u16 = 2;
     pub(in crate::nft) const FLAGS: u16 = 3;
+    pub(in crate::nft) const KEY_END: u16 = 10;
     pub(in crate::nft) const FLAG_INTERVAL_END: u32 = 1;
     pub(in crate::nft) const VALUE: u16 = 1;
     pub(in crate::nft) const VERDICT: u16 = 2;

@@ -25,6 +25,12 @@ pub(super) const PUBLISH6: &str = "publish6";
 /// Published on every address of the host.
 pub(super) const PUBLISH4_ANY: &str = "publish4_any";
 pub(super) const PUBLISH6_ANY: &str = "publish6_any";
+/// Ports in a row that keep their numbers, published on one address. One element each, however long.
+pub(super) const RUNS4: &str = "runs4";
+pub(super) const RUNS6: &str = "runs6";
+/// Ports in a row that keep their numbers, published on every address of the host.
+pub(super) const RUNS4_ANY: &str = "runs4_any";
+pub(super) const RUNS6_ANY: &str = "runs6_any";
 
 /// A set or map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +56,15 @@ pub(super) enum Part {
 impl Part {
     /// Bytes in registers.
     fn length(self) -> u32 {
+        self.bytes().next_multiple_of(4)
+    }
+
+    /// Bytes without padding.
+    pub(super) fn bytes(self) -> u32 {
         match self {
-            Self::Ipv4Address | Self::InetProtocol | Self::InetService => 4,
+            Self::InetProtocol => 1,
+            Self::InetService => 2,
+            Self::Ipv4Address => 4,
             Self::Ipv6Address | Self::InterfaceName => 16,
         }
     }
@@ -79,7 +92,7 @@ pub(super) struct Chain {
 }
 
 /// All sets and maps.
-pub(super) const SETS: [Set; 11] = {
+pub(super) const SETS: [Set; 15] = {
     use Part::{
         InetProtocol as Proto, InetService as Port, InterfaceName as Link, Ipv4Address as V4,
         Ipv6Address as V6,
@@ -108,6 +121,14 @@ pub(super) const SETS: [Set; 11] = {
             flags: set::FLAG_MAP,
         }
     }
+    const fn range_map(name: &'static str, key: &'static [Part], data: &'static [Part]) -> Set {
+        Set {
+            name,
+            key,
+            data,
+            flags: set::FLAG_MAP | set::FLAG_INTERVAL | set::FLAG_CONCAT,
+        }
+    }
     [
         plain(BRIDGES, &[Link]),
         plain(OUTWARD, &[Link]),
@@ -120,6 +141,10 @@ pub(super) const SETS: [Set; 11] = {
         map(PUBLISH6, &[Proto, V6, Port], &[V6, Port]),
         map(PUBLISH4_ANY, &[Proto, Port], &[V4, Port]),
         map(PUBLISH6_ANY, &[Proto, Port], &[V6, Port]),
+        range_map(RUNS4, &[Proto, V4, Port], &[V4]),
+        range_map(RUNS6, &[Proto, V6, Port], &[V6]),
+        range_map(RUNS4_ANY, &[Proto, Port], &[V4]),
+        range_map(RUNS6_ANY, &[Proto, Port], &[V6]),
     ]
 };
 
@@ -209,22 +234,34 @@ fn publish_to_links() -> Vec<Rule> {
     std::iter::once(internal).chain(publish()).collect()
 }
 
-/// Ports on the loopback addresses are real sockets of the data plane, never NAT.
+/// Ports on the loopback addresses are real sockets of the data plane, never NAT. A single port goes before a run, and one
+/// address before all.
 fn publish() -> Vec<Rule> {
-    let (v4, v6) = (ADDRESSES4, ADDRESSES6);
-    vec![
-        Rule::new("published on an address, IPv4").dnat_by_address(Family::V4, PUBLISH4),
-        Rule::new("published on an address, IPv6").dnat_by_address(Family::V6, PUBLISH6),
-        Rule::new("published on all addresses, IPv4")
-            .load(v4.first_byte_of_destination())
+    use Family::{V4, V6};
+    let on_one = |comment, family| Rule::new(comment).load_address_and_port(family);
+    let on_all4 = |comment| {
+        Rule::new(comment)
+            .load(ADDRESSES4.first_byte_of_destination())
             .differs(&[127])
             .destination_is(LOCAL)
-            .dnat_by_port(Family::V4, PUBLISH4_ANY),
-        Rule::new("published on all addresses, IPv6")
-            .load(v6.destination())
+            .load_port()
+    };
+    let on_all6 = |comment| {
+        Rule::new(comment)
+            .load(ADDRESSES6.destination())
             .differs(&LOCALHOST6)
             .destination_is(LOCAL)
-            .dnat_by_port(Family::V6, PUBLISH6_ANY),
+            .load_port()
+    };
+    vec![
+        on_one("published on an address, IPv4", V4).dnat(V4, PUBLISH4),
+        on_one("published on an address, IPv6", V6).dnat(V6, PUBLISH6),
+        on_one("published in a run on an address, IPv4", V4).dnat_keeping_port(V4, RUNS4),
+        on_one("published in a run on an address, IPv6", V6).dnat_keeping_port(V6, RUNS6),
+        on_all4("published on all addresses, IPv4").dnat(V4, PUBLISH4_ANY),
+        on_all6("published on all addresses, IPv6").dnat(V6, PUBLISH6_ANY),
+        on_all4("published in a run on all addresses, IPv4").dnat_keeping_port(V4, RUNS4_ANY),
+        on_all6("published in a run on all addresses, IPv6").dnat_keeping_port(V6, RUNS6_ANY),
     ]
 }
 

@@ -7,5 +7,6 @@ mod networks;
 mod ports;
 mod repair;
 mod rig;
+mod runs;
 mod table;
 mod talk;

@@ -240,6 +240,20 @@ pub(crate) fn publish(
     }
 }
 
+/// Ports in a row that keep their numbers.
+pub(crate) fn publish_run(
+    protocol: Protocol,
+    host_ip: impl Into<IpAddr>,
+    first: u16,
+    count: u16,
+    to: impl Into<IpAddr>,
+) -> Dnat {
+    Dnat {
+        count,
+        ..publish(protocol, host_ip, first, to, first)
+    }
+}
+
 // === Commands ===
 
 /// Runs a line of words; it must succeed.

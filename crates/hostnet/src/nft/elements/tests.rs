@@ -1,5 +1,9 @@
 //! Compiling, comparing and reading back elements.
 
+use std::net::IpAddr;
+
+use linkspan_site::Protocol;
+
 use super::*;
 
 fn dnat(host_ip: &str, to_ip: &str, to_port: u16) -> Dnat {
@@ -31,10 +35,65 @@ fn published_ports_read_back_as_they_were_written() {
             protocol: 17,
             host_ip: (!host.is_unspecified()).then_some(host),
             host_port: 5353,
+            last_port: 5353,
             to_ip: to.parse().unwrap(),
             to_port: 53,
         };
         assert_eq!(read, [expected]);
+    }
+}
+
+fn run(first: u16, count: u16, to_ip: &str) -> Dnat {
+    Dnat {
+        host_port: first,
+        to_port: first,
+        count,
+        ..dnat(if to_ip.contains(':') { "::" } else { "0.0.0.0" }, to_ip, first)
+    }
+}
+
+fn runs(dnat: impl IntoIterator<Item = Dnat>) -> Vec<(u16, u16)> {
+    let desired = Firewall {
+        dnat: dnat.into_iter().collect(),
+        ..Firewall::default()
+    };
+    published(&compile(&desired).unwrap())
+        .iter()
+        .map(|port| (port.host_port, port.last_port))
+        .collect()
+}
+
+#[test]
+fn ten_thousand_ports_in_a_row_are_one_element() {
+    assert_eq!(runs([run(20_000, 10_000, "10.1.0.2")]), [(20_000, 29_999)]);
+    assert_eq!(runs([run(1, 65_535, "fd00::2")]), [(1, 65_535)]);
+}
+
+#[test]
+fn of_runs_that_overlap_the_kernel_sees_only_what_is_left() {
+    let overlapping = [
+        run(100, 100, "10.1.0.2"),
+        run(120, 10, "10.1.0.3"),
+        run(150, 100, "10.1.0.4"),
+        run(250, 10, "10.1.0.5"),
+    ];
+    assert_eq!(runs(overlapping), [(100, 199), (200, 249), (250, 259)]);
+}
+
+#[test]
+fn a_run_that_changes_its_numbers_or_ends_above_the_last_port_is_refused() {
+    for wrong in [
+        Dnat {
+            to_port: 30_000,
+            ..run(20_000, 10, "10.1.0.2")
+        },
+        run(65_530, 10, "10.1.0.2"),
+    ] {
+        let desired = Firewall {
+            dnat: [wrong].into(),
+            ..Firewall::default()
+        };
+        assert!(compile(&desired).is_err());
     }
 }
 

@@ -189,6 +189,22 @@ impl Rule {
             .with(Expr::Network(field.offset, field.length, 1))
     }
 
+    /// Its protocol, destination address and port are in register 1 and those behind it.
+    pub(super) fn load_address_and_port(self, family: Family) -> Self {
+        let Field { offset, length, .. } = family.addresses().destination();
+        // The protocol fills small register 8, the address begins in the next.
+        self.family(family)
+            .with(Expr::Meta(Meta::L4Protocol, 1))
+            .with(Expr::Network(offset, length, 9))
+            .with(destination_port(family.behind(9)))
+    }
+
+    /// Its protocol and destination port are in register 1 and the one behind it.
+    pub(super) fn load_port(self) -> Self {
+        self.with(Expr::Meta(Meta::L4Protocol, 1))
+            .with(destination_port(9))
+    }
+
     pub(super) fn equals(self, value: &[u8]) -> Self {
         self.with(Expr::Equal(1, value.to_vec()))
     }
@@ -239,26 +255,18 @@ impl Rule {
         self.with(Expr::Masquerade)
     }
 
-    /// Sent to where `map` says for its protocol, destination address and port, if it says.
-    pub(super) fn dnat_by_address(self, family: Family, map: &'static str) -> Self {
-        let Field { offset, length, .. } = family.addresses().destination();
-        // The protocol fills small register 8, the address begins in the next.
-        self.family(family)
-            .with(Expr::Meta(Meta::L4Protocol, 1))
-            .with(Expr::Network(offset, length, 9))
-            .with(destination_port(family.behind(9)))
-            .dnat(family, map)
-    }
-
-    /// Sent to where `map` says for its protocol and destination port, if it says.
-    pub(super) fn dnat_by_port(self, family: Family, map: &'static str) -> Self {
-        self.with(Expr::Meta(Meta::L4Protocol, 1))
-            .with(destination_port(9))
-            .dnat(family, map)
-    }
-
-    fn dnat(self, family: Family, map: &'static str) -> Self {
+    /// Sent to the address and port that `map` says for what was loaded, if it says.
+    pub(super) fn dnat(self, family: Family, map: &'static str) -> Self {
         // The map gives the address in register 1, and the port right behind it.
+        self.dnat_to(family, map, Some(family.behind(1)))
+    }
+
+    /// Sent to the address that `map` says for what was loaded, if it says; the port stays as it is.
+    pub(super) fn dnat_keeping_port(self, family: Family, map: &'static str) -> Self {
+        self.dnat_to(family, map, None)
+    }
+
+    fn dnat_to(self, family: Family, map: &'static str, port: Option<u32>) -> Self {
         self.with(Expr::Map {
             map,
             register: 1,
@@ -267,12 +275,12 @@ impl Rule {
         .with(Expr::Dnat {
             family: family.number(),
             address: 1,
-            port: family.behind(1),
+            port,
         })
     }
 }
 
-/// TCP and UDP have it in the same place (RFC 9293 §3.1, RFC 768).
+/// TCP, UDP and SCTP have it in the same place (RFC 9293 §3.1, RFC 768, RFC 9260 §3.1).
 fn destination_port(register: u32) -> Expr {
     Expr::Transport(2, 2, register)
 }
