@@ -26,7 +26,8 @@
 //! drops first what needs no tracking (priority raw, -300), decides NAT just before the customary -100 and 100, where
 //! of several chains the first that matches a connection wins, and filters at the customary 0.
 //!
-//! *Who may go where.* Within a bridge: everything. From a bridge to the outside: if it has a way out. From the
+//! *Who may go where.* Within a bridge: everything, unless it is isolated: its members reach only the resolver, and
+//! the bridge itself drops what they send each other. From a bridge to the outside: if it has a way out. From the
 //! outside to a bridge, or from one bridge to another: answers, and what was published (`ct status dnat`). The rest
 //! is dropped. A published port is found by address and port, then by port alone if the address is one of the host's;
 //! never for 127.0.0.0/8 and ::1, whose ports are sockets of the data plane. Ports in a row that keep their numbers are one
@@ -56,7 +57,7 @@ pub(crate) use elements::Published;
 pub(crate) use listing::concerns_our_table;
 
 use crate::netlink::NetfilterSocket;
-use crate::{FirewallChange, FirewallError, TableState};
+use crate::{FirewallChange, FirewallError, TableState, sysctl};
 
 /// Tries before a failure is reported: a first one that finds the table changed behind our back, one without
 /// the flags that an older kernel lacks, and one that must do.
@@ -118,7 +119,7 @@ impl Table {
 
     /// Makes it hold exactly `desired`, in one transaction, or none if it does.
     pub(crate) fn apply(&mut self, desired: &Firewall) -> Result<Applied, FirewallError> {
-        let desired = elements::compile(desired)?;
+        let desired = elements::compile(desired, sysctl::frames_are_shown())?;
         let mut failure = None;
         for attempt in 0..ATTEMPTS {
             match self.attempt(&desired, attempt > 0) {

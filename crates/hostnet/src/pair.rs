@@ -69,9 +69,7 @@ impl Pair<'_> {
     /// Lets frames out by the port that they came in by, where that is needed: when the kernel shows a bridge's frames to
     /// IP's hooks, a container's packet to a published port of its own is turned round inside the bridge.
     pub(crate) async fn allow_hairpin(&self, host: &Links) -> Result<(), KernelError> {
-        let shown =
-            |family| sysctl::get(&format!("net/bridge/bridge-nf-call-{family}")).as_deref() == Some("1");
-        if !shown("iptables") && !shown("ip6tables") {
+        if !sysctl::frames_are_shown() {
             return Ok(());
         }
         let outer = host.find(self.host).await?.ok_or_else(|| self.vanished())?;

@@ -17,7 +17,10 @@ pub(crate) async fn open(path: &Path) -> Result<Links, OpenError> {
     if !netns::is_pinned(path) {
         netns::create(path.to_owned()).await?;
     }
-    let sysctls = netns::within(path, || Ok(sysctl::isolate())).await?;
+    let sysctls = netns::within(path, || {
+        Ok(sysctl::isolate().and_then(|()| sysctl::live_longest()))
+    })
+    .await?;
     sysctls?;
     let links = Links::within(path).await?;
     let Some(lo) = links.find("lo").await? else {

@@ -38,6 +38,13 @@ pub(crate) fn has_ipv6() -> bool {
     get("net/ipv6/conf/all/disable_ipv6").as_deref() == Some("0")
 }
 
+/// Do bridges show the frames that they pass on to the hooks of IP? Docker asks for that, and so does the kernel's module by
+/// default.
+pub(crate) fn frames_are_shown() -> bool {
+    let shown = |family| get(&format!("net/bridge/bridge-nf-call-{family}")).as_deref() == Some("1");
+    shown("iptables") || shown("ip6tables")
+}
+
 /// Lets the host pass packets on. IPv6 hosts that do so stop listening to router advertisements (`accept_ra` 1 means
 /// *unless forwarding*), so links that listened are told to go on (2): else the host would lose its own default route.
 pub(crate) fn forward() -> Result<(), SysctlError> {
@@ -79,6 +86,21 @@ pub(crate) fn isolate() -> Result<(), SysctlError> {
     }
     for parameter in ["accept_ra", "autoconf", "accept_dad"] {
         set_if_there(&format!("net/ipv6/conf/default/{parameter}"), "0")?;
+    }
+    Ok(())
+}
+
+/// For the namespace of the resolver: what it sends has the largest time to live, so that whoever sees it knows that it
+/// was not routed (RFC 5082).
+pub(crate) fn live_longest() -> Result<(), SysctlError> {
+    set_if_there("net/ipv4/ip_default_ttl", "255")?;
+    for entry in fs::read_dir(file("net/ipv6/conf"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        set_if_there(&format!("net/ipv6/conf/{name}/hop_limit"), "255")?;
     }
     Ok(())
 }

@@ -84,8 +84,8 @@ fn missing(all: &Elements, other: &Elements) -> Elements {
     result
 }
 
-/// Compiles the desired state.
-pub(super) fn compile(desired: &Firewall) -> Result<Elements, FirewallError> {
+/// Compiles the desired state, for a host whose bridges show their frames to IP's hooks or don't.
+pub(super) fn compile(desired: &Firewall, frames_shown: bool) -> Result<Elements, FirewallError> {
     let mut all = Elements::new();
     let mut insert = |set: &str, key: Key, data: Vec<u8>| {
         all.entry(set.to_owned()).or_default().insert(key, data);
@@ -97,6 +97,13 @@ pub(super) fn compile(desired: &Firewall) -> Result<Elements, FirewallError> {
     }
     for bridge in &desired.outward {
         insert(skeleton::OUTWARD, exact(&skeleton::link_name(bridge)), Vec::new());
+    }
+    for bridge in &desired.isolated {
+        let name = skeleton::link_name(bridge);
+        insert(skeleton::ISOLATED, exact(&name), Vec::new());
+        if frames_shown {
+            insert(skeleton::NOT_TURNED, exact(&name), Vec::new());
+        }
     }
     for key in ranges4(&desired.masquerade4) {
         insert(skeleton::MASQUERADE4, key, Vec::new());

@@ -11,6 +11,11 @@ pub(super) use rule::{Rule, link_name};
 pub(super) const BRIDGES: &str = "bridges";
 /// Those of them with a way out.
 pub(super) const OUTWARD: &str = "outward";
+/// Those of them whose members don't reach each other.
+pub(super) const ISOLATED: &str = "isolated";
+/// Isolated ones that would send to a member what another, or the same, sent to a published port, without the host's
+/// routing: and drop it, for they isolate. So on hosts whose bridges show their frames to IP's hooks.
+pub(super) const NOT_TURNED: &str = "not_turned";
 /// Every bridge paired with itself: traffic that stays on its network.
 pub(super) const SAME: &str = "same";
 /// Subnets that hide behind the host's address.
@@ -92,7 +97,7 @@ pub(super) struct Chain {
 }
 
 /// All sets and maps.
-pub(super) const SETS: [Set; 15] = {
+pub(super) const SETS: [Set; 17] = {
     use Part::{
         InetProtocol as Proto, InetService as Port, InterfaceName as Link, Ipv4Address as V4,
         Ipv6Address as V6,
@@ -132,6 +137,8 @@ pub(super) const SETS: [Set; 15] = {
     [
         plain(BRIDGES, &[Link]),
         plain(OUTWARD, &[Link]),
+        plain(ISOLATED, &[Link]),
+        plain(NOT_TURNED, &[Link]),
         plain(SAME, &[Link, Link]),
         ranges(MASQUERADE4, &[V4]),
         ranges(MASQUERADE6, &[V6]),
@@ -244,24 +251,34 @@ fn publish() -> Vec<Rule> {
             .load(ADDRESSES4.first_byte_of_destination())
             .differs(&[127])
             .destination_is(LOCAL)
-            .load_port()
     };
     let on_all6 = |comment| {
         Rule::new(comment)
             .load(ADDRESSES6.destination())
             .differs(&LOCALHOST6)
             .destination_is(LOCAL)
-            .load_port()
     };
     vec![
         on_one("published on an address, IPv4", V4).dnat(V4, PUBLISH4),
         on_one("published on an address, IPv6", V6).dnat(V6, PUBLISH6),
         on_one("published in a run on an address, IPv4", V4).dnat_keeping_port(V4, RUNS4),
         on_one("published in a run on an address, IPv6", V6).dnat_keeping_port(V6, RUNS6),
-        on_all4("published on all addresses, IPv4").dnat(V4, PUBLISH4_ANY),
-        on_all6("published on all addresses, IPv6").dnat(V6, PUBLISH6_ANY),
-        on_all4("published in a run on all addresses, IPv4").dnat_keeping_port(V4, RUNS4_ANY),
-        on_all6("published in a run on all addresses, IPv6").dnat_keeping_port(V6, RUNS6_ANY),
+        // Of ports on all addresses the data plane has a socket too. Those who ask from a bridge that would lose what is
+        // sent back to it are served there.
+        on_all4("published on all addresses, IPv4")
+            .iif_not_in(NOT_TURNED)
+            .load_port()
+            .dnat(V4, PUBLISH4_ANY),
+        on_all6("published on all addresses, IPv6")
+            .iif_not_in(NOT_TURNED)
+            .load_port()
+            .dnat(V6, PUBLISH6_ANY),
+        on_all4("published in a run on all addresses, IPv4")
+            .load_port()
+            .dnat_keeping_port(V4, RUNS4_ANY),
+        on_all6("published in a run on all addresses, IPv6")
+            .load_port()
+            .dnat_keeping_port(V6, RUNS6_ANY),
     ]
 }
 
@@ -281,12 +298,34 @@ fn to_host() -> Vec<Rule> {
 }
 
 fn through() -> Vec<Rule> {
+    let (v4, v6) = (ADDRESSES4, ADDRESSES6);
+    let isolated = |comment| Rule::new(comment).iif_in(ISOLATED).on_one_network(SAME);
     vec![
         Rule::new("none of our business")
             .iif_not_in(BRIDGES)
             .oif_not_in(BRIDGES)
             .accept(),
-        Rule::new("on one network").on_one_network(SAME).accept(),
+        Rule::new("on one network")
+            .iif_not_in(ISOLATED)
+            .on_one_network(SAME)
+            .accept(),
+        // Members of an isolated network don't see each other's frames, so what a bridge shows here is between one of them
+        // and the resolver's leg; and what was routed, from one member to another, must not pass as that. The leg sends
+        // with the largest time to live, as does neighbour discovery, and routing takes one off before it asks here
+        // (RFC 5082). The resolver's own address is never a member's.
+        isolated("on an isolated network, answers").answers().accept(),
+        isolated("on an isolated network, to the resolver")
+            .load(v4.destination())
+            .equals(&RESOLVER)
+            .accept(),
+        isolated("on an isolated network, from the resolver, IPv4")
+            .load(v4.time_to_live())
+            .equals(&[255])
+            .accept(),
+        isolated("on an isolated network, from the resolver, IPv6")
+            .load(v6.time_to_live())
+            .equals(&[255])
+            .accept(),
         Rule::new("out of an internal network").internal().drop(),
         Rule::new("into an internal network")
             .oif_in(BRIDGES)
@@ -295,7 +334,7 @@ fn through() -> Vec<Rule> {
         Rule::new("answers").answers().accept(),
         Rule::new("published").published().accept(),
         Rule::new("to the outside").oif_not_in(BRIDGES).accept(),
-        Rule::new("between networks, or not published").drop(),
+        Rule::new("between networks or isolated members, or not published").drop(),
     ]
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod isolated;
 mod moves;
 mod networks;
 mod ports;

@@ -29,7 +29,7 @@ fn published_ports_read_back_as_they_were_written() {
             dnat: [dnat(host, to, 53)].into(),
             ..Firewall::default()
         };
-        let read = published(&compile(&desired).unwrap());
+        let read = published(&compile(&desired, false).unwrap());
         let host: IpAddr = host.parse().unwrap();
         let expected = Published {
             protocol: 17,
@@ -57,7 +57,7 @@ fn runs(dnat: impl IntoIterator<Item = Dnat>) -> Vec<(u16, u16)> {
         dnat: dnat.into_iter().collect(),
         ..Firewall::default()
     };
-    published(&compile(&desired).unwrap())
+    published(&compile(&desired, false).unwrap())
         .iter()
         .map(|port| (port.host_port, port.last_port))
         .collect()
@@ -93,7 +93,7 @@ fn a_run_that_changes_its_numbers_or_ends_above_the_last_port_is_refused() {
             dnat: [wrong].into(),
             ..Firewall::default()
         };
-        assert!(compile(&desired).is_err());
+        assert!(compile(&desired, false).is_err());
     }
 }
 
@@ -107,7 +107,7 @@ fn a_port_that_moves_to_another_container_is_removed_and_added() {
         dnat: [dnat("0.0.0.0", "10.1.0.3", 53)].into(),
         ..Firewall::default()
     };
-    let (before, after) = (compile(&before).unwrap(), compile(&after).unwrap());
+    let (before, after) = (compile(&before, false).unwrap(), compile(&after, false).unwrap());
     let difference = Difference::between(&before, &after);
     assert_eq!(count(&difference.remove), 2, "the port, and who may ask himself");
     assert_eq!(count(&difference.add), 2);
@@ -146,7 +146,7 @@ fn a_loopback_port_is_refused_since_it_is_not_nat() {
         dnat: [dnat("127.0.0.1", "10.1.0.2", 53)].into(),
         ..Firewall::default()
     };
-    let error = compile(&desired).unwrap_err();
+    let error = compile(&desired, false).unwrap_err();
     assert_eq!(
         error.to_string(),
         "port `127.0.0.1:5353/udp` cannot be published by NAT: loopback ports are sockets of the data plane"
@@ -159,5 +159,5 @@ fn a_port_of_one_family_cannot_lead_to_the_other() {
         dnat: [dnat("0.0.0.0", "fd00::2", 53)].into(),
         ..Firewall::default()
     };
-    assert!(compile(&desired).is_err());
+    assert!(compile(&desired, false).is_err());
 }

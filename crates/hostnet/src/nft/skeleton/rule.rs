@@ -29,6 +29,7 @@ pub(super) struct Addresses {
     source: u32,
     destination: u32,
     length: u32,
+    time_to_live: u32,
 }
 
 pub(super) const ADDRESSES4: Addresses = Addresses {
@@ -36,12 +37,14 @@ pub(super) const ADDRESSES4: Addresses = Addresses {
     source: 12,
     destination: 16,
     length: 4,
+    time_to_live: 8,
 };
 pub(super) const ADDRESSES6: Addresses = Addresses {
     family: Family::V6,
     source: 8,
     destination: 24,
     length: 16,
+    time_to_live: 7,
 };
 
 /// Bytes of an IP header.
@@ -66,6 +69,15 @@ impl Addresses {
             family: self.family,
             offset: self.destination,
             length: self.length,
+        }
+    }
+
+    /// IPv6 calls it hop limit.
+    pub(super) fn time_to_live(self) -> Field {
+        Field {
+            family: self.family,
+            offset: self.time_to_live,
+            length: 1,
         }
     }
 
