@@ -246,6 +246,32 @@ pub enum FirewallError {
     },
 }
 
+/// Other firewalls could not be looked at, or told of our bridges.
+#[derive(Debug, thiserror::Error)]
+pub enum CoexistError {
+    /// The kernel doesn't say what is there.
+    #[error("cannot read the rules of other firewalls")]
+    Read {
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The accept can't be made or removed.
+    #[error("cannot change `{place}`; do it by hand with `{command}`")]
+    Refused {
+        /// The chain or zone.
+        place: String,
+        /// What does it.
+        command: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The way to the outside is not known.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+}
+
 /// Connection tracking could not be cleaned.
 #[derive(Debug, thiserror::Error)]
 #[error("stale connections cannot be removed from connection tracking")]
@@ -267,4 +293,7 @@ pub enum RemoveError {
     /// The table.
     #[error(transparent)]
     Firewall(#[from] FirewallError),
+    /// The accept in another firewall's rules.
+    #[error(transparent)]
+    Coexist(#[from] CoexistError),
 }

@@ -6,8 +6,10 @@
 
 mod attach;
 mod bound;
+mod coexist;
 mod conntrack;
 mod error;
+mod foreign;
 mod link;
 mod netlink;
 mod netns;
@@ -30,12 +32,16 @@ use linkspan_plan::{Attachment, Firewall, IdRange, NetworkSpec};
 use tokio::sync::mpsc;
 
 use conntrack::Stale;
+use foreign::Rulesets;
 use link::Links;
 use netlink::NetfilterSocket;
 use nft::Table;
 use watch::Watch;
 
+pub use coexist::{Accept, AcceptChange};
 pub use error::*;
+pub use foreign::{Backend, Flow, ForeignChain, ForeignEffect, Outcome, Owner};
+pub use nft::{RuleView, SetView};
 pub use sandbox::sandbox_main;
 pub use state::*;
 
@@ -173,6 +179,41 @@ impl HostNet {
         Ok(applied.change)
     }
 
+    /// Every rule of our table in words, with what stands behind it. Empty when the table isn't there as we write it.
+    pub async fn explain_firewall(&self) -> Result<Vec<RuleView>, FirewallError> {
+        blocking(&self.inner.table, Table::explain).await
+    }
+
+    /// What chains of others do to our traffic, and what to change.
+    pub async fn foreign_chains(&self) -> Result<Vec<ForeignChain>, CoexistError> {
+        let uplink = observe::uplink(&self.inner.host.list().await?, &self.inner.host.routes().await?);
+        let mut rulesets = blocking(&self.inner.flows, Rulesets::read)
+            .await
+            .map_err(|source| CoexistError::Read { source })?;
+        rulesets.read_legacy().await;
+        Ok(rulesets.judge(&uplink))
+    }
+
+    /// Tells other firewalls, where they have a place for it, that our bridges' traffic is ours to judge: or takes that
+    /// back. To be called again whenever they may have changed ([`Hint::Foreign`], and on a slow timer, since the older
+    /// packet filter tells nobody). All are tried; the first failure is returned, and names the command that a person can
+    /// use.
+    pub async fn coexist(&self, on: bool) -> Result<Vec<Accept>, CoexistError> {
+        let nftables = blocking(&self.inner.flows, move |socket| {
+            (coexist::in_nftables(socket, on), coexist::firewalld(socket))
+        });
+        let (nftables, firewalld) = nftables.await;
+        let legacy = coexist::in_legacy(on).await;
+        let firewalld = match firewalld {
+            Ok((runs, there)) => coexist::in_firewalld(runs, there, on).await,
+            Err(error) => Err(error),
+        };
+        let mut accepts = nftables?;
+        accepts.extend(legacy?);
+        accepts.extend(firewalld?);
+        Ok(accepts)
+    }
+
     /// Forgets tracked connections from, to or translated to these addresses. Returns how many.
     pub async fn flush_flows(&self, addresses: &[IpAddr]) -> Result<usize, FlowError> {
         let addresses: BTreeSet<_> = addresses.iter().copied().collect();
@@ -192,7 +233,7 @@ impl HostNet {
         self.inner.watch.subscribe()
     }
 
-    /// Removes everything that is ours: links, sandboxes, the resolver's namespace and the table.
+    /// Removes everything that is ours: links, sandboxes, the resolver's namespace, the table, and our accept in others'.
     /// All is tried; the first failure is returned. This handle is of no use afterwards.
     pub async fn remove_all(&self) -> Result<(), RemoveError> {
         let mut failures: Vec<RemoveError> = Vec::new();
@@ -204,6 +245,7 @@ impl HostNet {
                 .iter()
                 .filter_map(|name| sandbox::remove(&self.pins().join(name)).err().map(Into::into)),
         );
+        failures.extend(self.coexist(false).await.err().map(Into::into));
         failures.extend(netns::unpin(&self.resolver_netns()).err().map(Into::into));
         // Not ours to judge if somebody put something else there.
         let _ = std::fs::remove_dir(self.pins());

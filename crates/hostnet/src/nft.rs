@@ -37,9 +37,10 @@
 
 mod batch;
 mod elements;
+mod explain;
 mod expr;
 mod listing;
-mod number;
+pub(crate) mod number;
 mod skeleton;
 
 use std::io;
@@ -54,7 +55,8 @@ use elements::{Difference, Elements};
 use listing::Listing;
 
 pub(crate) use elements::Published;
-pub(crate) use listing::concerns_our_table;
+pub use explain::{RuleView, SetView};
+pub(crate) use listing::{concerns_our_table, concerns_rules_of_others};
 
 use crate::netlink::NetfilterSocket;
 use crate::{FirewallChange, FirewallError, TableState, sysctl};
@@ -130,6 +132,20 @@ impl Table {
             self.held = None;
         }
         Err(failure.unwrap_or(FirewallError::Owned))
+    }
+
+    /// Every rule with what it does and what its sets hold; nothing if the table isn't there as we write it.
+    pub(crate) fn explain(&mut self) -> Result<Vec<RuleView>, FirewallError> {
+        Ok(match listing::list(&mut self.socket).map_err(cannot_read)? {
+            Listing::Present {
+                elements: Some(elements),
+                ..
+            } => explain::views(
+                &elements,
+                &listing::counters(&mut self.socket).map_err(cannot_read)?,
+            ),
+            Listing::Absent | Listing::Present { elements: None, .. } => Vec::new(),
+        })
     }
 
     /// Deletes the table, if it is there.

@@ -183,8 +183,17 @@ fn turned_off(bridge: &Link, (v4, v6): (bool, Option<bool>)) -> BTreeSet<String>
     v4.into_iter().chain(v6).collect()
 }
 
+/// The link that leads to the outside; where there is none, a name that links of hosts often have.
+pub(crate) fn uplink(links: &[Link], routes: &[Route]) -> String {
+    way_out(links, routes).map_or("eth0".to_owned(), |link| link.name.clone())
+}
+
 fn default_mtu(links: &[Link], routes: &[Route]) -> u32 {
-    let way_out = routes
+    way_out(links, routes).map_or(DEFAULT_MTU, |link| link.mtu)
+}
+
+fn way_out<'a>(links: &'a [Link], routes: &[Route]) -> Option<&'a Link> {
+    routes
         .iter()
         .filter(|route| route.to.prefix() == 0)
         .flat_map(|route| &route.links)
@@ -192,6 +201,5 @@ fn default_mtu(links: &[Link], routes: &[Route]) -> u32 {
             links
                 .iter()
                 .find(|link| link.index == *index && link.name != "lo")
-        });
-    way_out.map_or(DEFAULT_MTU, |link| link.mtu)
+        })
 }

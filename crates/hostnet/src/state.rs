@@ -129,4 +129,6 @@ pub enum Hint {
     Parameters,
     /// Somebody else changed our table.
     Table,
+    /// Somebody changed chains or rules of another table: look with [`coexist`](crate::HostNet::coexist).
+    Foreign,
 }

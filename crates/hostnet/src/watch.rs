@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::Hint;
 use crate::netlink::messages;
-use crate::nft::concerns_our_table;
+use crate::nft::{concerns_our_table, concerns_rules_of_others};
 
 /// `NFNLGRP_NFTABLES` of `linux/netfilter/nfnetlink.h`.
 const GROUP_NFTABLES: u32 = 7;
@@ -33,7 +33,13 @@ const GROUPS_ROUTE: [MulticastGroup; 5] = [
     MulticastGroup::Ipv4Route,
     MulticastGroup::Ipv6Route,
 ];
-const ALL: [Hint; 4] = [Hint::Links, Hint::Addresses, Hint::Routes, Hint::Table];
+const ALL: [Hint; 5] = [
+    Hint::Links,
+    Hint::Addresses,
+    Hint::Routes,
+    Hint::Table,
+    Hint::Foreign,
+];
 /// Bursts are shorter than this, and people don't notice it.
 const BURST: Duration = Duration::from_millis(20);
 /// Hints that a slow receiver may have waiting.
@@ -168,6 +174,9 @@ impl Sockets {
         if messages(bytes).any(|message| message.port != self.own_port && concerns_our_table(message)) {
             self.stale.store(true, Ordering::Release);
             hints.insert(Hint::Table);
+        }
+        if messages(bytes).any(concerns_rules_of_others) {
+            hints.insert(Hint::Foreign);
         }
     }
 }

@@ -58,6 +58,12 @@ impl Difference {
     }
 }
 
+/// How many elements one set has, as a person would count.
+pub(super) fn count_in(elements: &Elements, set: &str) -> usize {
+    let keys = elements.get(set).into_iter().flat_map(BTreeMap::keys);
+    keys.filter(|key| key.edge != Edge::End).count()
+}
+
 /// How many things a person would count: a range is one.
 pub(super) fn count(elements: &Elements) -> usize {
     elements

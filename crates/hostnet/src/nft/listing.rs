@@ -34,6 +34,14 @@ pub(crate) fn concerns_our_table(message: Message<'_>) -> bool {
         && message.attributes().text(table::NAME) == Some(TABLE)
 }
 
+/// Is this a message of the kernel about a chain or rule of somebody else? Elements of sets are left out: others change
+/// them all the time, and they are seldom about us.
+pub(crate) fn concerns_rules_of_others(message: Message<'_>) -> bool {
+    let last = message::DELETE_RULE;
+    (message::NEW_TABLE..=last).contains(&message.kind)
+        && message.attributes().text(table::NAME) != Some(TABLE)
+}
+
 /// Looks at everything.
 pub(super) fn list(socket: &mut NetfilterSocket) -> io::Result<Listing> {
     let Some(found) = table(socket)? else {
@@ -165,6 +173,35 @@ fn rules(socket: &mut NetfilterSocket) -> io::Result<RuleRows> {
                 .push(attributes.find(rule::USERDATA).unwrap_or_default().to_vec());
         }
     })
+}
+
+/// Chain → packets and bytes that its rules have counted, in order; absent for rules that don't count.
+pub(super) type Counters = BTreeMap<String, Vec<Option<(u64, u64)>>>;
+
+pub(super) fn counters(socket: &mut NetfilterSocket) -> io::Result<Counters> {
+    let request = request(socket, message::GET_RULE, DUMP, |out| {
+        out.text(rule::TABLE, TABLE);
+    });
+    socket.request(&request, Counters::new, |rows, message| {
+        let attributes = message.attributes();
+        if attributes.text(rule::TABLE) == Some(TABLE) {
+            let chain = attributes.text(rule::CHAIN).unwrap_or_default().to_owned();
+            rows.entry(chain)
+                .or_default()
+                .push(counted(attributes.nested(rule::EXPRESSIONS)));
+        }
+    })
+}
+
+fn counted(mut expressions: Attributes<'_>) -> Option<(u64, u64)> {
+    let is_counter = |expr: &Attributes<'_>| expr.text(rule::EXPR_NAME) == Some("counter");
+    let counter = expressions
+        .by_ref()
+        .map(|(_, expr)| Attributes(expr))
+        .find(is_counter)?
+        .nested(rule::EXPR_DATA);
+    let number = |kind| Some(u64::from_be_bytes(counter.find(kind)?.try_into().ok()?));
+    Some((number(rule::COUNTER_PACKETS)?, number(rule::COUNTER_BYTES)?))
 }
 
 fn expected_rules() -> RuleRows {

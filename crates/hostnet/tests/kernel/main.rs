@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod coexist;
+mod foreign;
 mod isolated;
 mod moves;
 mod networks;
