@@ -113,6 +113,7 @@ impl Netd {
         let hostnet = HostNet::open(linkspan_hostnet::Config {
             run_dir: config.run_dir.clone(),
             binary: config.binary.clone(),
+            root: "/".into(),
         })
         .await?;
         let hints = hostnet.watch();

@@ -36,6 +36,7 @@ use foreign::Rulesets;
 use link::Links;
 use netlink::NetfilterSocket;
 use nft::Table;
+use observe::Files;
 use watch::Watch;
 
 pub use coexist::{Accept, AcceptChange};
@@ -52,6 +53,8 @@ pub struct Config {
     pub run_dir: PathBuf,
     /// Our own executable; its role `sandbox` is the single-threaded helper that clones namespaces.
     pub binary: PathBuf,
+    /// Below it are `etc`, `run` and `usr`, where other programs keep what they use: `/`, but in tests.
+    pub root: PathBuf,
 }
 
 /// The networking of the network namespace in which it was opened. Cheap to clone.
@@ -67,6 +70,7 @@ struct Inner {
     resolver: Links,
     table: Arc<Mutex<Table>>,
     flows: Arc<Mutex<NetfilterSocket>>,
+    files: Arc<Mutex<Files>>,
     watch: Watch,
 }
 
@@ -87,7 +91,8 @@ impl HostNet {
         let host = Links::here().map_err(socket("route"))?;
         let table = Table::open().map_err(socket("netfilter"))?;
         let flows = NetfilterSocket::open().map_err(socket("netfilter"))?;
-        let watch = Watch::start(table.port(), table.stale()).map_err(socket("changes"))?;
+        let files = Arc::new(Mutex::new(Files::below(&config.root)));
+        let watch = Watch::start(table.port(), table.stale(), &config.root).map_err(socket("changes"))?;
         let (table, flows) = (Arc::new(Mutex::new(table)), Arc::new(Mutex::new(flows)));
         Ok(Self {
             inner: Arc::new(Inner {
@@ -96,6 +101,7 @@ impl HostNet {
                 resolver,
                 table,
                 flows,
+                files,
                 watch,
             }),
         })
@@ -109,7 +115,8 @@ impl HostNet {
     /// Everything that is: ours, and the ranges that others use.
     pub async fn observe(&self) -> Result<Observed, ObserveError> {
         let table = blocking(&self.inner.table, Table::state).await?;
-        observe::observe(&self.inner.host, &self.inner.resolver, &self.pins(), table).await
+        let files = blocking(&self.inner.files, Files::read).await;
+        observe::observe(&self.inner.host, &self.inner.resolver, &self.pins(), table, files).await
     }
 
     /// Makes a network's bridge and resolver leg, or repairs what is missing of them. Also lets the host forward packets.
@@ -186,7 +193,8 @@ impl HostNet {
 
     /// What chains of others do to our traffic, and what to change.
     pub async fn foreign_chains(&self) -> Result<Vec<ForeignChain>, CoexistError> {
-        let uplink = observe::uplink(&self.inner.host.list().await?, &self.inner.host.routes().await?);
+        let (routes, _) = self.inner.host.routes().await?;
+        let uplink = observe::uplink(&self.inner.host.list().await?, &routes);
         let mut rulesets = blocking(&self.inner.flows, Rulesets::read)
             .await
             .map_err(|source| CoexistError::Read { source })?;

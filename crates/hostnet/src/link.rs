@@ -3,6 +3,7 @@
 mod address;
 mod connected;
 mod route;
+mod rule;
 
 use std::io;
 use std::os::fd::{FromRawFd, IntoRawFd};
@@ -24,7 +25,8 @@ use crate::{KernelError, NamespaceError, netns};
 
 pub(crate) use address::{Address, Holding};
 pub(crate) use connected::{Connected, Maker, Neighbours};
-pub(crate) use route::Route;
+pub(crate) use route::{Route, RouteKind};
+pub(crate) use rule::Rule;
 
 /// Marks what we set (`IFA_PROTO`, `rtm_protocol`), so that we know it again. Unassigned in iproute2's `rt_protos`.
 pub(crate) const MARK: u8 = 76;

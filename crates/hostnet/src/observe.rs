@@ -8,6 +8,10 @@ use std::path::Path;
 use ipnetwork::IpNetwork;
 use linkspan_plan::LINK_PREFIX;
 
+pub(crate) use claims::{Files, Wanted, wanted};
+
+use claims::{Found, Kernel};
+
 use crate::link::{Address, Connected, Kind, Link, Links, Maker, Route};
 use crate::{
     ObserveError, Observed, ObservedBridge, ObservedLeg, ObservedRoute, TableState, resolver, sysctl,
@@ -22,10 +26,13 @@ pub(crate) async fn observe(
     inside: &Links,
     pins: &Path,
     table: TableState,
+    files: Found,
 ) -> Result<Observed, ObserveError> {
     let links = host.list().await?;
     let held = host.addresses().await?;
+    let addresses = by_link(&held);
     let (routes, connected) = host.routes().await?;
+    let rules = host.rules().await?;
     let legs = legs(inside).await?;
     let networks = networks(&links, &Ways::new(&held, &connected), &legs);
     let of_networks: BTreeSet<&str> = networks
@@ -44,10 +51,20 @@ pub(crate) async fn observe(
         .filter(|link| link.up && link.master.is_some_and(is_bridge))
         .map(|link| link.name.clone())
         .collect();
+    let kernel = Kernel {
+        links: &links,
+        addresses: &addresses,
+        routes: &routes,
+        rules: &rules,
+        ours,
+    };
+    let found = claims::claims(&kernel, files);
     Ok(Observed {
         veths,
         sandboxes: sandboxes(pins)?,
-        claims: claims::claims(&links, &by_link(&held), &routes, ours),
+        claims: found.claims,
+        disregarded: found.disregarded,
+        notes: found.notes,
         table,
         ipv6: sysctl::has_ipv6(),
         mtu: default_mtu(&links, &routes),

@@ -20,6 +20,10 @@ pub struct Observed {
     pub sandboxes: BTreeSet<String>,
     /// Ranges that others use.
     pub claims: Vec<Claim>,
+    /// Ranges that others use, and we too, that don't count, each with the reason: a default route, link-local, ours.
+    pub disregarded: Vec<(Claim, &'static str)>,
+    /// Files of others that can't be read or understood, a sentence each.
+    pub notes: Vec<String>,
     /// Our table.
     pub table: TableState,
     /// Does the host have IPv6?
@@ -72,7 +76,7 @@ pub struct ObservedRoute {
 pub struct Claim {
     /// The range.
     pub range: IpNetwork,
-    /// Who: `address of eth0`, `route in table 100 via tun0`, `name server`.
+    /// Who, to be shown: ``route in table 100 via `tun0` ``, `peer in /etc/wireguard/wg0.conf:12`.
     pub source: String,
 }
 
@@ -131,4 +135,6 @@ pub enum Hint {
     Table,
     /// Somebody changed chains or rules of another table: look with [`coexist`](crate::HostNet::coexist).
     Foreign,
+    /// A file that may claim ranges came, went, or changed.
+    Files,
 }

@@ -3,9 +3,12 @@
 //! Changes come in bursts: one container's link is a dozen messages. So after the first message the rest of a moment
 //! is collected, and each kind told once. When messages were lost, everything counts as changed.
 
+mod files;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,6 +26,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::Hint;
 use crate::netlink::messages;
 use crate::nft::{concerns_our_table, concerns_rules_of_others};
+use files::FilesWatch;
 
 /// `NFNLGRP_NFTABLES` of `linux/netfilter/nfnetlink.h`.
 const GROUP_NFTABLES: u32 = 7;
@@ -69,12 +73,14 @@ impl Drop for Watch {
 }
 
 impl Watch {
-    /// Begins to listen. Changes of our table that come from another socket than `own_port` set `stale`.
-    pub(crate) fn start(own_port: u32, stale: Arc<AtomicBool>) -> io::Result<Self> {
+    /// Begins to listen. Changes of our table that come from another socket than `own_port` set `stale`. Files are those
+    /// below `root`.
+    pub(crate) fn start(own_port: u32, stale: Arc<AtomicBool>, root: &Path) -> io::Result<Self> {
         let groups: Vec<u32> = GROUPS_ROUTE.iter().map(|group| *group as u32).collect();
         let sockets = Sockets {
             route: listen(NETLINK_ROUTE, &groups)?,
             table: listen(NETLINK_NETFILTER, &[GROUP_NFTABLES])?,
+            files: watch_files(root),
             own_port,
             stale,
         };
@@ -100,11 +106,12 @@ type Reader = fn(&Sockets, &[u8], &mut BTreeSet<Hint>);
 struct Sockets {
     route: AsyncFd<Socket>,
     table: AsyncFd<Socket>,
+    files: Option<FilesWatch>,
     own_port: u32,
     stale: Arc<AtomicBool>,
 }
 
-async fn run(sockets: Sockets, subscribers: Arc<Mutex<Vec<Subscriber>>>) {
+async fn run(mut sockets: Sockets, subscribers: Arc<Mutex<Vec<Subscriber>>>) {
     let mut collected = BTreeSet::new();
     let mut tell_at: Option<Instant> = None;
     loop {
@@ -139,8 +146,9 @@ fn tell(subscribers: &mut Vec<Subscriber>, hints: &BTreeSet<Hint>) -> bool {
 
 impl Sockets {
     /// Waits for messages and reads all that are there.
-    async fn next(&self) -> BTreeSet<Hint> {
+    async fn next(&mut self) -> BTreeSet<Hint> {
         let (socket, read): (_, Reader) = tokio::select! {
+            () = changed(&mut self.files) => return [Hint::Files].into(),
             _ = readable(&self.route) => (&self.route, Self::read_route),
             _ = readable(&self.table) => (&self.table, Self::read_table),
         };
@@ -179,6 +187,20 @@ impl Sockets {
             hints.insert(Hint::Foreign);
         }
     }
+}
+
+async fn changed(files: &mut Option<FilesWatch>) {
+    match files {
+        Some(files) => files.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Without it, files are looked at with the next observation that something else gives rise to.
+fn watch_files(root: &Path) -> Option<FilesWatch> {
+    FilesWatch::start(root)
+        .inspect_err(|error| tracing::warn!(%error, "changes of other programs' files are noticed late"))
+        .ok()
 }
 
 /// Ready once more data is there; what is read afterwards empties the socket.

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteNextHop, RouteProtocol, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteProtocol, RouteType,
 };
 
 use super::{Connected, Link, Links, MARK, errno, refused};
@@ -24,6 +24,46 @@ pub(crate) struct Route {
     pub(crate) table: u32,
     /// Indexes of the links that it leads over; none for routes that drop.
     pub(crate) links: Vec<u32>,
+    pub(crate) kind: RouteKind,
+    /// The kernel's object that says where it leads (`ip nexthop`); it resolves it into links, unless
+    /// `net.ipv4.nexthop_compat_mode` is off.
+    pub(crate) next_hop: Option<u32>,
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RouteKind {
+    /// It goes on.
+    Unicast,
+    /// It is for this host, as somebody says of a whole range.
+    Local,
+    Blackhole,
+    Unreachable,
+    Prohibit,
+    /// Another table is asked.
+    Throw,
+}
+
+impl RouteKind {
+    /// Does it end here?
+    pub(crate) fn drops(self) -> bool {
+        matches!(
+            self,
+            Self::Blackhole | Self::Unreachable | Self::Prohibit | Self::Throw
+        )
+    }
+
+    fn of(kind: RouteType) -> Option<Self> {
+        match kind {
+            RouteType::Local => Some(Self::Local),
+            RouteType::BlackHole => Some(Self::Blackhole),
+            RouteType::Unreachable => Some(Self::Unreachable),
+            RouteType::Prohibit => Some(Self::Prohibit),
+            RouteType::Throw => Some(Self::Throw),
+            RouteType::Broadcast | RouteType::Anycast | RouteType::Multicast => None,
+            _ => Some(Self::Unicast),
+        }
+    }
 }
 
 impl Links {
@@ -91,8 +131,8 @@ impl Links {
         matches!(answer.try_next().await, Ok(Some(route)) if route.header.kind == RouteType::Local)
     }
 
-    /// All routes of both families in all tables but the kernel's own table of local addresses; and those among them that
-    /// lead to neighbours.
+    /// All routes of both families in all tables, the kernel's own ones to the host's addresses left out; and those among
+    /// them that lead to neighbours.
     pub(crate) async fn routes(&self) -> Result<(Vec<Route>, Vec<Connected>), KernelError> {
         let mut messages = self.route_messages(AddressFamily::Inet).await?;
         messages.extend(self.route_messages(AddressFamily::Inet6).await?);
@@ -111,16 +151,16 @@ impl Links {
 }
 
 fn read(message: &RouteMessage) -> Option<Route> {
-    if matches!(
-        message.header.kind,
-        RouteType::Local | RouteType::Broadcast | RouteType::Anycast | RouteType::Multicast
-    ) {
+    // Routes to single hosts that the kernel keeps in mind are told apart from those that somebody set.
+    if message.header.flags.contains(RouteFlags::Cloned) {
         return None;
     }
     let mut route = Route {
         to: everywhere(message.header.address_family)?,
         table: u32::from(message.header.table),
         links: Vec::new(),
+        kind: RouteKind::of(message.header.kind)?,
+        next_hop: None,
     };
     for attribute in &message.attributes {
         match attribute {
@@ -129,11 +169,18 @@ fn read(message: &RouteMessage) -> Option<Route> {
             }
             RouteAttribute::Table(table) => route.table = *table,
             RouteAttribute::Oif(index) => route.links.push(*index),
+            RouteAttribute::NhId(id) => route.next_hop = Some(*id),
             RouteAttribute::MultiPath(hops) => route.links.extend(hops.iter().map(hop_link)),
             _ => {}
         }
     }
-    (route.table != TABLE_LOCAL).then_some(route)
+    // The kernel keeps these for every address. What else is in its table, or of that kind, was set by somebody.
+    let of_an_address = route.kind == RouteKind::Local && (is_host(route.to) || route.to.ip().is_loopback());
+    (!of_an_address).then_some(route)
+}
+
+fn is_host(range: IpNetwork) -> bool {
+    range.prefix() == if range.is_ipv4() { 32 } else { 128 }
 }
 
 fn hop_link(hop: &RouteNextHop) -> u32 {

@@ -1,102 +1,107 @@
 //! Ranges that others use, so that networks of ours keep clear of them.
+//!
+//! What the kernel knows is only half of it: a VPN that is down, a network of another engine that no container is on,
+//! a link that has no carrier yet have addresses and routes in a file, and take them the moment they come up. So files
+//! are read too, of those programs that people have on such hosts. What is found there counts like an address or a
+//! route: better a range left out in vain than a VPN that nobody can reach.
+//!
+//! A file that can't be read or understood never hides the rest: it is noted, and what could be read of it counts.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+mod cni;
+mod docker;
+mod files;
+mod ifupdown;
+mod kernel;
+mod libvirt;
+mod lines;
+mod name_servers;
+mod netplan;
+mod network_manager;
+mod networkd;
+mod openvpn;
+mod page;
+mod podman;
+mod range;
+mod strongswan;
+mod wireguard;
 
 use ipnetwork::IpNetwork;
 
-use super::Addresses;
 use crate::Claim;
-use crate::link::{Link, Route};
 
-/// `RT_TABLE_MAIN` of `linux/rtnetlink.h`.
-const TABLE_MAIN: u32 = 254;
+pub(crate) use files::{Files, Wanted, wanted};
+pub(super) use kernel::Kernel;
 
-/// Addresses and routes of other links, and the name servers of the host.
-pub(super) fn claims(
-    links: &[Link],
-    addresses: &Addresses,
-    routes: &[Route],
-    ours: fn(&Link) -> bool,
-) -> Vec<Claim> {
-    let named = |index: &u32| links.iter().find(|link| link.index == *index);
-    let mut claims = BTreeSet::new();
-    for (index, addresses) in addresses {
-        let Some(link) = named(index).filter(|link| !ours(link)) else {
-            continue;
-        };
-        let source = format!("address of {}", link.name);
-        claims.extend(addresses.iter().map(|address| Claim {
-            range: whole(*address),
-            source: source.clone(),
-        }));
-    }
-    for route in routes {
-        if route.links.iter().filter_map(named).any(ours) {
-            continue;
+/// What was found out about ranges.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Those that count.
+    pub(crate) claims: Vec<Claim>,
+    /// Those that don't, and why.
+    pub(crate) disregarded: Vec<(Claim, &'static str)>,
+    /// What could not be read.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Found {
+    /// Somebody uses a range; whether that counts depends on the range alone.
+    fn add(&mut self, claim: Claim) {
+        match no_claim(claim.range) {
+            Some(reason) => self.disregard(claim, reason),
+            None => self.claims.push(claim),
         }
-        let names: Vec<_> = route
-            .links
-            .iter()
-            .filter_map(named)
-            .map(|link| link.name.as_str())
-            .collect();
-        claims.insert(Claim {
-            range: whole(route.to),
-            source: route_source(route.table, &names),
-        });
     }
-    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    claims.extend(name_servers(&text).map(|ip| Claim {
-        range: ip.into(),
-        source: "name server".to_owned(),
-    }));
-    claims.into_iter().filter(|claim| matters(claim.range)).collect()
-}
 
-fn route_source(table: u32, links: &[&str]) -> String {
-    let table = if table == TABLE_MAIN || table == 0 {
-        String::new()
-    } else {
-        format!(" in table {table}")
-    };
-    match links {
-        [] => format!("route{table}"),
-        links => format!("route{table} via {}", links.join(", ")),
+    fn disregard(&mut self, claim: Claim, reason: &'static str) {
+        self.disregarded.push((claim, reason));
+    }
+
+    fn extend(&mut self, other: Self) {
+        self.claims.extend(other.claims);
+        self.disregarded.extend(other.disregarded);
+        self.notes.extend(other.notes);
+    }
+
+    /// In order of the ranges, each told once.
+    fn sorted(mut self) -> Self {
+        self.claims.sort();
+        self.claims.dedup();
+        self.disregarded.sort();
+        self.disregarded.dedup();
+        self
     }
 }
 
-fn name_servers(text: &str) -> impl Iterator<Item = IpAddr> {
-    text.lines().filter_map(|line| {
-        let mut words = line.split_whitespace();
-        // A zone, as in `fe80::1%eth0`, makes it link-local, which claims nothing.
-        (words.next() == Some("nameserver"))
-            .then(|| words.next()?.parse().ok())
-            .flatten()
-    })
+/// All that the kernel and files say.
+pub(super) fn claims(kernel: &Kernel<'_>, files: Found) -> Found {
+    let mut found = kernel.found();
+    found.extend(files);
+    found.sorted()
 }
 
-/// The network that an address is in.
-fn whole(address: IpNetwork) -> IpNetwork {
-    IpNetwork::new(address.network(), address.prefix()).unwrap_or(address)
-}
-
-/// Routes to everywhere, also in two or eight parts as VPNs set them, claim nothing; nor do ranges that no network of
-/// ours can be in.
-fn matters(range: IpNetwork) -> bool {
+/// Why nobody claims a range by using it, if so: routes to everywhere, also in two or eight parts as VPNs set them, and
+/// ranges that no network of ours can be in.
+fn no_claim(range: IpNetwork) -> Option<&'static str> {
+    const DEFAULT: &str = "a default route";
+    const HALF: &str = "a part of a default route";
+    const LOOPBACK: &str = "loopback";
+    const LINK_LOCAL: &str = "link-local";
+    const MULTICAST: &str = "multicast";
+    /// What systemd-networkd takes for "choose one", and nothing that a packet is sent to.
+    const NONE: &str = "no address in particular";
+    let prefix = range.prefix();
+    let unspecified = range.ip().is_unspecified() && prefix >= 8;
     match range {
-        IpNetwork::V4(range) => {
-            let ip = range.ip();
-            range.prefix() > 1
-                && !ip.is_loopback()
-                && !ip.is_link_local()
-                && !ip.is_multicast()
-                && !ip.is_broadcast()
-        }
-        IpNetwork::V6(range) => {
-            let ip = range.ip();
-            range.prefix() > 3 && !ip.is_loopback() && !ip.is_unicast_link_local() && !ip.is_multicast()
-        }
+        _ if prefix == 0 => Some(DEFAULT),
+        IpNetwork::V4(_) if prefix == 1 => Some(HALF),
+        IpNetwork::V6(_) if prefix <= 3 => Some(HALF),
+        _ if unspecified => Some(NONE),
+        _ if range.ip().is_loopback() => Some(LOOPBACK),
+        _ if range.ip().is_multicast() => Some(MULTICAST),
+        IpNetwork::V4(range) if range.ip().is_link_local() => Some(LINK_LOCAL),
+        IpNetwork::V6(range) if range.ip().is_unicast_link_local() => Some(LINK_LOCAL),
+        IpNetwork::V4(range) if range.ip().is_broadcast() => Some("broadcast"),
+        _ => None,
     }
 }
 
@@ -104,54 +109,33 @@ fn matters(range: IpNetwork) -> bool {
 mod tests {
     use super::*;
 
-    fn link(index: u32, name: &str) -> Link {
-        Link {
-            index,
-            name: name.to_owned(),
-            ..Link::default()
-        }
-    }
-
-    fn route(to: &str, table: u32, link: u32) -> Route {
-        Route {
-            to: to.parse().unwrap(),
-            table,
-            links: vec![link],
-        }
-    }
-
     #[test]
-    fn a_vpn_that_takes_everything_claims_only_what_it_names() {
-        let links = [link(2, "eth0"), link(3, "tun0"), link(4, "ls-1a")];
-        let addresses = [(2, ["192.0.2.7/24".parse().unwrap()].into())].into();
-        let routes = [
-            route("0.0.0.0/0", 254, 2),
-            route("0.0.0.0/1", 254, 3),
-            route("128.0.0.0/1", 254, 3),
-            route("2000::/3", 254, 3),
-            route("10.8.0.0/16", 100, 3),
-            route("169.254.0.0/16", 254, 2),
-            route("10.77.0.0/24", 254, 4),
-        ];
-        let found = claims(&links, &addresses, &routes, super::super::ours);
-        let found: Vec<_> = found
-            .iter()
-            .filter(|claim| claim.source != "name server")
-            .map(|claim| (claim.range.to_string(), claim.source.as_str()))
-            .collect();
-        assert_eq!(
-            found,
-            [
-                ("10.8.0.0/16".to_owned(), "route in table 100 via tun0"),
-                ("192.0.2.0/24".to_owned(), "address of eth0"),
-            ]
-        );
-    }
-
-    #[test]
-    fn name_servers_are_read_as_the_resolver_reads_them() {
-        let text = "# nameserver 1.1.1.1\nnameserver 10.0.0.53\nsearch example.com\nnameserver  fd00::53\nnameserver fe80::1%eth0\n";
-        let found: Vec<_> = name_servers(text).map(|ip| ip.to_string()).collect();
-        assert_eq!(found, ["10.0.0.53", "fd00::53"]);
+    fn what_no_network_of_ours_can_be_in_is_no_claim_and_told_why() {
+        for (range, reason) in [
+            ("0.0.0.0/0", Some("a default route")),
+            ("::/0", Some("a default route")),
+            ("0.0.0.0/1", Some("a part of a default route")),
+            ("128.0.0.0/1", Some("a part of a default route")),
+            ("2000::/3", Some("a part of a default route")),
+            ("8000::/1", Some("a part of a default route")),
+            ("127.0.0.0/8", Some("loopback")),
+            ("127.0.0.53/32", Some("loopback")),
+            ("::1/128", Some("loopback")),
+            ("169.254.0.0/16", Some("link-local")),
+            ("fe80::/64", Some("link-local")),
+            ("224.0.0.0/4", Some("multicast")),
+            ("ff00::/8", Some("multicast")),
+            ("255.255.255.255/32", Some("broadcast")),
+            ("0.0.0.0/28", Some("no address in particular")),
+            ("::/64", Some("no address in particular")),
+            // A quarter of everything holds 10.0.0.0/8, and nobody sets four of them for a default route.
+            ("0.0.0.0/2", None),
+            ("10.0.0.0/8", None),
+            ("192.0.2.1/32", None),
+            ("fd00::/8", None),
+            ("2000::/4", None),
+        ] {
+            assert_eq!(no_claim(range.parse().unwrap()), reason, "{range}");
+        }
     }
 }

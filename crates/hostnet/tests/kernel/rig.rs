@@ -99,6 +99,7 @@ async fn open(run_dir: &Path) -> HostNet {
     HostNet::open(Config {
         run_dir: run_dir.to_owned(),
         binary,
+        root: run_dir.join("root"),
     })
     .await
     .unwrap()
