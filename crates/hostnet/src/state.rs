@@ -127,7 +127,7 @@ pub enum Hint {
     Links,
     /// An address came or went.
     Addresses,
-    /// A route came or went, in any table.
+    /// A route came or went, in any table, or a rule that chooses the table.
     Routes,
     /// A kernel parameter of networking changed: forwarding, for one.
     Parameters,

@@ -30,12 +30,14 @@ use files::FilesWatch;
 
 /// `NFNLGRP_NFTABLES` of `linux/netfilter/nfnetlink.h`.
 const GROUP_NFTABLES: u32 = 7;
-const GROUPS_ROUTE: [MulticastGroup; 5] = [
+const GROUPS_ROUTE: [MulticastGroup; 7] = [
     MulticastGroup::Link,
     MulticastGroup::Ipv4Ifaddr,
     MulticastGroup::Ipv6Ifaddr,
     MulticastGroup::Ipv4Route,
     MulticastGroup::Ipv6Route,
+    MulticastGroup::Ipv4Rule,
+    MulticastGroup::Ipv6Rule,
 ];
 const ALL: [Hint; 5] = [
     Hint::Links,
@@ -173,7 +175,7 @@ impl Sockets {
         hints.extend(messages(bytes).filter_map(|message| match message.kind {
             16 | 17 => Some(Hint::Links),
             20 | 21 => Some(Hint::Addresses),
-            24 | 25 => Some(Hint::Routes),
+            24 | 25 | 32 | 33 => Some(Hint::Routes),
             _ => None,
         }));
     }

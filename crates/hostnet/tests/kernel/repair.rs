@@ -125,6 +125,7 @@ fn changes_by_others_are_told() {
         told("ip link set tun8 up", Hint::Links).await;
         told("ip route add 10.98.0.0/16 dev tun9 table 100", Hint::Routes).await;
         told("ip -6 route add fd99::/64 dev tun9", Hint::Routes).await;
+        told("ip rule add to 10.97.0.0/16 lookup 100", Hint::Routes).await;
         drop(hints);
         let claims = rig.net.observe().await.unwrap().claims;
         let has = |range: &str, source: &str| {
@@ -132,10 +133,10 @@ fn changes_by_others_are_told() {
                 .iter()
                 .any(|claim| claim.range.to_string() == range && claim.source == source)
         };
-        assert!(has("10.99.0.0/24", "address of tun9"), "{claims:?}");
-        assert!(has("10.98.0.0/16", "route in table 100 via tun9"), "{claims:?}");
-        assert!(has("fd99::/64", "route via tun9"), "{claims:?}");
-        assert!(has("192.0.2.0/24", "address of uplink"), "{claims:?}");
+        assert!(has("10.99.0.0/24", "address of `tun9`"), "{claims:?}");
+        assert!(has("10.98.0.0/16", "route in table 100 via `tun9`"), "{claims:?}");
+        assert!(has("fd99::/64", "route via `tun9`"), "{claims:?}");
+        assert!(has("192.0.2.0/24", "address of `uplink`"), "{claims:?}");
         assert!(
             !claims
                 .iter()

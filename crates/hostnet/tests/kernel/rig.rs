@@ -123,6 +123,11 @@ impl Rig {
         self.run_dir.path()
     }
 
+    /// Where the host has the file that people know as `path`.
+    pub(crate) fn file(&self, path: &str) -> PathBuf {
+        self.run_dir().join("root").join(path.trim_start_matches('/'))
+    }
+
     /// A container with ids of its own as host `number` of network `network`.
     pub(crate) async fn guest(&self, network: u8, number: u8) -> Guest {
         let name = format!("guest-{network}-{number}");
