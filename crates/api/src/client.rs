@@ -119,6 +119,22 @@ impl Client {
         ))
     }
 
+    /// `GET /v1/events?since=…&until=…`, both in milliseconds since the epoch: what the daemon remembers from `since` on,
+    /// then what comes until `until`; without them nothing of the past, and for ever.
+    pub async fn events_between(
+        &self,
+        since: Option<u64>,
+        until: Option<u64>,
+    ) -> Result<Events, ClientError> {
+        let mut target = Target::new("events");
+        for (key, time) in [("since", since), ("until", until)] {
+            if let Some(time) = time {
+                target = target.pair(key, &time.to_string());
+            }
+        }
+        Ok(Events::new(self.open(Method::GET, target, Body::empty()).await?))
+    }
+
     /// `GET /v1/routes`.
     pub async fn routes(&self) -> Result<Vec<RouteView>, ClientError> {
         self.fetch(Target::new("routes")).await

@@ -9,7 +9,7 @@
 //! | `DELETE /v1/sites/{name}?volumes=bool` | | [`Accepted`] |
 //! | `POST /v1/plan` | [`SiteSource`] | [`PlanView`]: nothing is changed |
 //! | `GET /v1/events?site={name}&generation={n}` | | JSON lines of [`Event`], until converged or failed |
-//! | `GET /v1/events` | | JSON lines of [`Event`], for ever |
+//! | `GET /v1/events?since={ms}&until={ms}` | | JSON lines of [`Event`]: those remembered from `since` on, or none, then what comes until `until`, or for ever |
 //! | `GET /v1/containers?all=bool` | | `[ContainerView]` |
 //! | `GET /v1/containers/{name or id}` | | the container in full, as a JSON object |
 //! | `POST /v1/containers/{…}/start`, `/stop?timeout=s`, `/restart?timeout=s`, `/kill?signal=s` | | 204 |

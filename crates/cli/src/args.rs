@@ -63,14 +63,17 @@ pub(crate) enum Verb {
     Image(verbs::image::Image),
     Routes(verbs::routes::Routes),
     Ca(verbs::ca::Ca),
+    Network(verbs::network::Network),
     Status(verbs::status::Status),
+    Doctor(verbs::doctor::Doctor),
+    Events(verbs::events::Events),
     Version(verbs::version::Version),
     Completion(verbs::completion::Completion),
     Daemon(verbs::daemon::Daemon),
 }
 
 /// The verbs as `--help` groups them; every one is in exactly one group.
-const GROUPS: [(&str, &[&str]); 5] = [
+const GROUPS: [(&str, &[&str]); 6] = [
     ("Sites", &["up", "down", "plan", "check", "schema"]),
     (
         "Containers",
@@ -80,7 +83,11 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ),
     ("Images", &["load", "save", "images", "image"]),
     ("The web", &["routes", "ca"]),
-    ("The daemon", &["daemon", "status", "version", "completion"]),
+    ("Networks", &["network"]),
+    (
+        "The daemon",
+        &["daemon", "status", "doctor", "events", "version", "completion"],
+    ),
 ];
 
 impl Cli {

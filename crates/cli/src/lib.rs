@@ -2,6 +2,7 @@
 
 mod args;
 mod failure;
+mod filter;
 mod follow;
 mod live;
 mod pick;

@@ -153,17 +153,32 @@ impl Board {
     }
 }
 
+/// Nothing more will happen by itself.
+fn is_settled(action: &str) -> bool {
+    matches!(action, "ready" | "healthy" | "removed" | "stopped")
+}
+
+/// How an action is coloured wherever it is shown.
+pub(crate) fn tone(action: &str) -> Colour {
+    match action {
+        "failed" => Colour::Red,
+        _ if is_settled(action) => Colour::Green,
+        "exited" | "repaired" | "repairing" | "unhealthy" | "unreachable" => Colour::Yellow,
+        _ => Colour::Dim,
+    }
+}
+
 impl Row {
     fn is_settled(&self) -> bool {
-        matches!(self.action.as_str(), "ready" | "healthy" | "removed" | "stopped")
+        is_settled(&self.action)
     }
 
     fn line(&self, label: &str, width: usize, columns: usize, paint: Paint) -> String {
-        let (mark, colour) = match self.action.as_str() {
-            "failed" => ("✗", Colour::Red),
-            _ if self.is_settled() => ("✓", Colour::Green),
-            "exited" | "repaired" | "repairing" | "unhealthy" | "unreachable" => ("•", Colour::Yellow),
-            _ => ("•", Colour::Dim),
+        let colour = tone(&self.action);
+        let mark = match colour {
+            Colour::Red => "✗",
+            Colour::Green => "✓",
+            Colour::Yellow | Colour::Dim => "•",
         };
         // Cut first, colour after: control sequences take no room.
         let rest = format!(

@@ -4,7 +4,9 @@ pub(crate) mod ca;
 pub(crate) mod check;
 pub(crate) mod completion;
 pub(crate) mod daemon;
+pub(crate) mod doctor;
 pub(crate) mod down;
+pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod image;
 pub(crate) mod images;
@@ -12,6 +14,7 @@ pub(crate) mod inspect;
 pub(crate) mod kill;
 pub(crate) mod load;
 pub(crate) mod logs;
+pub(crate) mod network;
 pub(crate) mod plan;
 pub(crate) mod ps;
 pub(crate) mod restart;
@@ -41,6 +44,8 @@ impl Verb {
         match self {
             Self::Up(verb) => verb.run(client).await,
             Self::Exec(verb) => verb.run(client).await,
+            Self::Network(verb) => verb.run(client).await,
+            Self::Doctor(verb) => verb.run(client).await,
             Self::Down(verb) => verb.run(client).await.map(done),
             Self::Plan(verb) => verb.run(client).await.map(done),
             Self::Check(verb) => verb.run().map(done),
@@ -60,6 +65,7 @@ impl Verb {
             Self::Routes(verb) => verb.run(client).await.map(done),
             Self::Ca(verb) => verb.run(client).await.map(done),
             Self::Status(verb) => verb.run(client).await.map(done),
+            Self::Events(verb) => verb.run(client).await.map(done),
             Self::Version(verb) => verb.run(client).await.map(done),
             Self::Completion(verb) => verb.run().map(done),
             // The daemon is not a thing to run on the command line's runtime; the binary starts it.

@@ -39,6 +39,7 @@ pub use problem::{Problem, Problems, Related, Span};
 pub use references::{EnvFileRef, References, references};
 pub use schema::schema;
 pub use signal::signal_number;
+pub use suggest::nearest;
 pub use yaml::{MAX_DEPTH, MAX_EXPANDED_BYTES, MAX_FILE_BYTES, MAX_NODES};
 
 /// A site file and everything that it refers to.

@@ -6,7 +6,7 @@ const LONGEST: usize = 64;
 const MOST: usize = 500;
 
 /// The candidate nearest to `name`, if it is near enough to be a typo.
-pub(crate) fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+pub fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     if name.is_empty() || name.len() > LONGEST {
         return None;
     }
