@@ -87,7 +87,10 @@ fn serve(worker: &Rc<Worker>, id: &SocketId, socket: &Arc<OwnedFd>) -> io::Resul
     let socket = socket.try_clone()?;
     let stop = CancellationToken::new();
     let shared = &worker.shared;
-    let port = || Port::new(id.clone(), Arc::clone(&shared.world), shared.changed.subscribe());
+    let port = || {
+        let (world, changed) = (Arc::clone(&shared.world), shared.changed.subscribe());
+        Port::new(id.clone(), world, changed, Arc::clone(&shared.pipes))
+    };
     match id.kind {
         SocketKind::Http | SocketKind::Https => {
             let listener = TcpListener::from_std(socket.into())?;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::egress::Egress;
 use crate::middleware::access_log::LogSink;
 use crate::names::Names;
+use crate::stream::Pipes;
 use crate::upstream::hold::HoldCounts;
 use crate::world::{Compiler, World};
 
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) connections: AtomicU32,
     pub(crate) held: HoldCounts,
     pub(crate) names: Names,
+    /// Of published TCP ports.
+    pub(crate) pipes: Arc<Pipes>,
     pub(crate) workers: usize,
     sockets: Mutex<BTreeMap<SocketId, Arc<OwnedFd>>>,
     compiler: Mutex<Compiler>,
@@ -62,6 +65,7 @@ impl Shared {
             cut: CancellationToken::new(),
             connections: AtomicU32::new(0),
             held: HoldCounts::default(),
+            pipes: Arc::default(),
             workers,
             sockets: Mutex::default(),
         })

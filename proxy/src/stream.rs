@@ -3,6 +3,7 @@
 //! Nothing here looks into the bytes. The choice of the endpoint is made anew for every connection and, for UDP,
 //! whenever the snapshot changes; a connection stays with the endpoint it has until it ends.
 
+mod pipes;
 mod relay;
 mod tcp;
 mod udp;
@@ -16,6 +17,8 @@ use tokio::sync::watch;
 
 use crate::world::World;
 
+pub(crate) use pipes::Pipes;
+
 /// One listening socket of a published port, and what is needed to know where it leads.
 #[derive(Clone)]
 pub(crate) struct Port {
@@ -23,15 +26,22 @@ pub(crate) struct Port {
     world: Arc<ArcSwap<World>>,
     /// Told after every swap of the world.
     changed: watch::Receiver<u64>,
+    pipes: Arc<Pipes>,
 }
 
 impl Port {
     /// `serve_tcp` or `serve_udp` brings it to life.
-    pub(crate) fn new(socket: SocketId, world: Arc<ArcSwap<World>>, changed: watch::Receiver<u64>) -> Self {
+    pub(crate) fn new(
+        socket: SocketId,
+        world: Arc<ArcSwap<World>>,
+        changed: watch::Receiver<u64>,
+        pipes: Arc<Pipes>,
+    ) -> Self {
         Self {
             socket,
             world,
             changed,
+            pipes,
         }
     }
 

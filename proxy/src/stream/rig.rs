@@ -21,6 +21,7 @@ pub(super) struct Rig {
     world: Arc<ArcSwap<World>>,
     changed: watch::Sender<u64>,
     compiler: Compiler,
+    pub(super) pipes: Arc<Pipes>,
 }
 
 impl Rig {
@@ -37,6 +38,7 @@ impl Rig {
             world: Arc::new(ArcSwap::from_pointee(World::empty())),
             changed: watch::Sender::new(0),
             compiler: Compiler::default(),
+            pipes: Arc::default(),
         }
     }
 
@@ -45,6 +47,7 @@ impl Rig {
             self.socket.clone(),
             Arc::clone(&self.world),
             self.changed.subscribe(),
+            Arc::clone(&self.pipes),
         )
     }
 

@@ -63,7 +63,7 @@ impl Port {
         };
         tune(&client);
         tune(&backend);
-        if let Err(error) = relay(&mut client, &mut backend).await {
+        if let Err(error) = relay(&mut client, &mut backend, &self.pipes).await {
             tracing::debug!(address = %self.socket.address, %error, "a forwarded connection broke");
             // What is cut short must not be taken for whole on the other side. Failing to say so is no worse.
             let _ = client.set_zero_linger();
