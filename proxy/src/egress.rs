@@ -95,6 +95,25 @@ impl Egress {
         self.ask(|reply| Ask::Udp { ipv6, reply }).await?
     }
 
+    /// A TCP socket for connecting to an endpoint. Loopback is the host's: who lives there shares the host's network,
+    /// as a container with `network_mode: host` does. All others are reached from the namespace that we are in.
+    pub(crate) async fn tcp_towards(&self, endpoint: IpAddr) -> io::Result<TcpSocket> {
+        match endpoint {
+            _ if endpoint.to_canonical().is_loopback() => self.tcp(endpoint).await,
+            IpAddr::V4(_) => TcpSocket::new_v4(),
+            IpAddr::V6(_) => TcpSocket::new_v6(),
+        }
+    }
+
+    /// A UDP socket for an endpoint, by the same rule.
+    pub(crate) async fn udp_towards(&self, endpoint: IpAddr) -> io::Result<std::net::UdpSocket> {
+        if endpoint.to_canonical().is_loopback() {
+            self.udp(endpoint).await
+        } else {
+            udp(endpoint.is_ipv6())
+        }
+    }
+
     /// The addresses of a host elsewhere.
     pub(crate) async fn resolve(&self, host: &str) -> Result<Resolved, BoxError> {
         let host = host.to_owned();

@@ -89,7 +89,8 @@ fn serve(worker: &Rc<Worker>, id: &SocketId, socket: &Arc<OwnedFd>) -> io::Resul
     let shared = &worker.shared;
     let port = || {
         let (world, changed) = (Arc::clone(&shared.world), shared.changed.subscribe());
-        Port::new(id.clone(), world, changed, Arc::clone(&shared.pipes))
+        let (pipes, egress) = (Arc::clone(&shared.pipes), shared.egress.clone());
+        Port::new(id.clone(), world, changed, pipes, egress)
     };
     match id.kind {
         SocketKind::Http | SocketKind::Https => {

@@ -12,9 +12,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use linkspan_api::feed::{EndpointId, Snapshot, SocketId};
+use linkspan_api::feed::{EndpointId, SocketId};
 use tokio::sync::watch;
 
+use crate::egress::Egress;
 use crate::world::World;
 
 pub(crate) use pipes::Pipes;
@@ -27,6 +28,7 @@ pub(crate) struct Port {
     /// Told after every swap of the world.
     changed: watch::Receiver<u64>,
     pipes: Arc<Pipes>,
+    egress: Egress,
 }
 
 impl Port {
@@ -36,17 +38,19 @@ impl Port {
         world: Arc<ArcSwap<World>>,
         changed: watch::Receiver<u64>,
         pipes: Arc<Pipes>,
+        egress: Egress,
     ) -> Self {
         Self {
             socket,
             world,
             changed,
             pipes,
+            egress,
         }
     }
 
     fn pick(&self) -> Pick {
-        pick(&self.world.load().snapshot, &self.socket)
+        pick(&self.world.load(), &self.socket)
     }
 }
 
@@ -71,21 +75,17 @@ struct Backend {
 }
 
 /// Where the port that listens on `socket` leads.
-fn pick(snapshot: &Snapshot, socket: &SocketId) -> Pick {
-    let published = |forward: &&linkspan_api::feed::Forward| {
-        forward.kind == socket.kind && forward.address == socket.address
-    };
-    let Some(forward) = snapshot.forwards.iter().find(published) else {
+fn pick(world: &World, socket: &SocketId) -> Pick {
+    let Some(forward) = world.forward(socket) else {
         return Pick::Down("the port is not published any more".to_owned());
     };
-    let Some(service) = snapshot.services.get(&forward.service) else {
+    let Some(service) = world.snapshot.services.get(&forward.service) else {
         return Pick::Down(format!("`{}` does not exist", forward.service));
     };
     let backends: Vec<_> = service
         .endpoints
         .iter()
         .filter(|endpoint| forward.endpoint.as_ref().is_none_or(|only| *only == endpoint.id))
-        .filter(|endpoint| !endpoint.addresses.is_empty())
         .map(|endpoint| Backend {
             endpoint: endpoint.id.clone(),
             generation: endpoint.generation,
@@ -93,17 +93,29 @@ fn pick(snapshot: &Snapshot, socket: &SocketId) -> Pick {
                 .addresses
                 .iter()
                 .map(|ip| SocketAddr::new(*ip, forward.port))
+                .filter(|address| !leads_back(*address, socket))
                 .collect(),
         })
         .collect();
-    if !backends.is_empty() {
-        Pick::Ready(backends)
+    let has_address = |backend: &Backend| !backend.addresses.is_empty();
+    if backends.iter().any(has_address) {
+        Pick::Ready(backends.into_iter().filter(has_address).collect())
+    } else if !backends.is_empty() {
+        Pick::Down(format!(
+            "`{}` is reached at no address but the port itself",
+            forward.service
+        ))
     } else if service.coming {
         Pick::Coming
     } else {
         let why = service.reason.as_deref().unwrap_or("not running");
         Pick::Down(format!("`{}` is down: {why}", forward.service))
     }
+}
+
+/// On the host's own network a published port could lead to itself, over and over until no descriptor is left.
+fn leads_back(address: SocketAddr, socket: &SocketId) -> bool {
+    address.port() == socket.address.port() && address.ip().to_canonical().is_loopback()
 }
 
 #[cfg(test)]
@@ -113,16 +125,17 @@ mod rig;
 mod tests {
     use std::collections::BTreeMap;
 
-    use linkspan_api::feed::{Endpoint, Forward, Service, SocketKind};
+    use linkspan_api::feed::{Endpoint, Forward, Service, Snapshot, SocketKind};
 
     use super::*;
+    use crate::world::Compiler;
 
-    fn snapshot(only: Option<&str>, endpoints: &[&str], coming: bool) -> (Snapshot, SocketId) {
+    fn world(only: Option<&str>, endpoints: &[(&str, &str)], coming: bool) -> (World, SocketId) {
         let address: SocketAddr = "127.0.0.1:8080".parse().unwrap();
-        let endpoints = endpoints.iter().enumerate().map(|(n, id)| Endpoint {
+        let endpoints = endpoints.iter().map(|(id, address)| Endpoint {
             id: (*id).to_owned(),
             generation: 1,
-            addresses: vec![[10, 0, 0, n as u8 + 2].into()],
+            addresses: vec![address.parse().unwrap()],
         });
         let service = Service {
             endpoints: endpoints.collect(),
@@ -134,7 +147,7 @@ mod tests {
             address,
             service: "shop/web".to_owned(),
             endpoint: only.map(str::to_owned),
-            port: 80,
+            port: 8080,
         };
         let snapshot = Snapshot {
             forwards: vec![forward],
@@ -142,7 +155,7 @@ mod tests {
             ..Snapshot::default()
         };
         (
-            snapshot,
+            Compiler::default().compile(snapshot),
             SocketId {
                 kind: SocketKind::Tcp,
                 address,
@@ -160,22 +173,30 @@ mod tests {
 
     #[test]
     fn a_port_leads_to_all_replicas_or_to_the_one_it_belongs_to() {
-        let (all, socket) = snapshot(None, &["a", "b"], false);
+        let (all, socket) = world(None, &[("a", "10.0.0.2"), ("b", "10.0.0.3")], false);
         assert_eq!(ids(pick(&all, &socket)), ["a", "b"]);
-        let (one, socket) = snapshot(Some("b"), &["a", "b"], false);
+        let (one, socket) = world(Some("b"), &[("a", "10.0.0.2"), ("b", "10.0.0.3")], false);
         assert_eq!(ids(pick(&one, &socket)), ["b"]);
     }
 
     #[test]
     fn without_endpoints_it_waits_or_says_why_not() {
-        let (coming, socket) = snapshot(None, &[], true);
+        let (coming, socket) = world(None, &[], true);
         assert_eq!(pick(&coming, &socket), Pick::Coming);
-        let (down, mut socket) = snapshot(None, &[], false);
+        let (down, mut socket) = world(None, &[], false);
         assert_eq!(
             pick(&down, &socket),
             Pick::Down("`shop/web` is down: stopped".to_owned())
         );
         socket.kind = SocketKind::Udp;
         assert!(matches!(pick(&down, &socket), Pick::Down(_)));
+    }
+
+    #[test]
+    fn a_port_that_would_lead_to_itself_leads_nowhere() {
+        let (itself, socket) = world(None, &[("a", "127.0.0.1")], false);
+        assert!(matches!(pick(&itself, &socket), Pick::Down(why) if why.contains("the port itself")));
+        let (both, socket) = world(None, &[("a", "127.0.0.1"), ("b", "10.0.0.3")], false);
+        assert_eq!(ids(pick(&both, &socket)), ["b"]);
     }
 }

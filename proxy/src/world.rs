@@ -1,12 +1,12 @@
 //! A snapshot of the feed compiled for serving: one lookup from a request to the endpoints it may go to.
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Weak};
 
 use http::{HeaderValue, StatusCode, Uri};
 use ipnetwork::IpNetwork;
-use linkspan_api::feed::{self, Limits, Service, Snapshot, SocketKind, Target, ToNetd};
+use linkspan_api::feed::{self, Forward, Limits, Service, Snapshot, SocketId, SocketKind, Target, ToNetd};
 use rustls::pki_types::ServerName;
 use tokio::sync::mpsc;
 
@@ -23,6 +23,8 @@ pub(crate) struct World {
     pub(crate) certificates: Certificates,
     /// Uids of all endpoints that may be sent requests.
     live: HashSet<u64>,
+    /// Places in the snapshot's list of forwards.
+    forwards: HashMap<(SocketKind, SocketAddr), usize>,
     /// Is there an https listener that plain requests can be sent to?
     pub(crate) has_https: bool,
 }
@@ -67,29 +69,38 @@ pub(crate) struct Candidate {
 
 /// Something to connect to, under a number that is never used for anything else.
 ///
-/// Whoever may still send it something, or waits for something from it, holds it: a world in use, a request under way,
-/// an open tunnel. So the moment in which it is dropped is the moment in which it is drained, and netd is told.
+/// One that moves to another address gets another number, so that everything new goes there, while what is under way
+/// ends where it began.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     /// Stands for id, generation and addresses together; keys of pools and counters.
     pub(crate) uid: u64,
     pub(crate) id: String,
-    pub(crate) generation: u64,
     pub(crate) place: Place,
-    /// Where to tell that it is drained; absent for what netd doesn't stop.
-    farewell: Option<mpsc::Sender<ToNetd>>,
+    /// Absent for what netd doesn't stop.
+    _farewell: Option<Arc<Farewell>>,
 }
 
-impl Drop for Endpoint {
+/// Tells netd that an endpoint is drained.
+///
+/// Whoever may still send an endpoint something, or waits for something from it, holds it: a world in use, a request
+/// under way, an open tunnel. All that ever stood for the same id and generation, one after the other at different
+/// addresses, share this. So the moment in which it is dropped is the moment in which the endpoint is drained.
+#[derive(Debug)]
+struct Farewell {
+    id: String,
+    generation: u64,
+    netd: mpsc::Sender<ToNetd>,
+}
+
+impl Drop for Farewell {
     fn drop(&mut self) {
-        if let Some(netd) = self.farewell.take() {
-            let drained = ToNetd::Drained {
-                endpoint: std::mem::take(&mut self.id),
-                generation: self.generation,
-            };
-            // When too many hints wait, netd's own time limit decides.
-            netd.try_send(drained).ok();
-        }
+        let drained = ToNetd::Drained {
+            endpoint: std::mem::take(&mut self.id),
+            generation: self.generation,
+        };
+        // When too many hints wait, netd's own time limit decides.
+        self.netd.try_send(drained).ok();
     }
 }
 
@@ -128,6 +139,12 @@ impl World {
         &self.snapshot.limits
     }
 
+    /// What is published on this socket.
+    pub(crate) fn forward(&self, socket: &SocketId) -> Option<&Forward> {
+        let place = self.forwards.get(&(socket.kind, socket.address))?;
+        self.snapshot.forwards.get(*place)
+    }
+
     /// May this endpoint still be sent requests?
     pub(crate) fn is_live(&self, uid: u64) -> bool {
         self.live.contains(&uid)
@@ -148,6 +165,8 @@ pub(crate) struct Compiler {
     endpoints: HashMap<(String, u64), Arc<Endpoint>>,
     next_uid: u64,
     keyring: Keyring,
+    /// Those not yet said, also of endpoints that have left.
+    farewells: HashMap<(String, u64), Weak<Farewell>>,
     /// Where drained endpoints are told of.
     netd: Option<mpsc::Sender<ToNetd>>,
 }
@@ -182,6 +201,9 @@ impl Compiler {
         let routes = kept.into_iter().map(|(_, route)| route).collect();
         let has_https = snapshot.listeners.iter().any(|id| id.kind == SocketKind::Https);
         self.endpoints = seen;
+        self.farewells.retain(|_, farewell| farewell.strong_count() > 0);
+        let place = |(place, forward): (usize, &Forward)| ((forward.kind, forward.address), place);
+        let forwards = snapshot.forwards.iter().enumerate().map(place).collect();
         let live = self.endpoints.values().map(|endpoint| endpoint.uid).collect();
         World {
             snapshot,
@@ -189,6 +211,7 @@ impl Compiler {
             routes,
             certificates,
             live,
+            forwards,
             has_https,
         }
     }
@@ -293,13 +316,29 @@ impl Compiler {
             Arc::new(Endpoint {
                 uid: self.next_uid,
                 id: key.0.clone(),
-                generation: key.1,
-                farewell: self.netd.clone().filter(|_| matches!(place, Place::Container(_))),
+                _farewell: matches!(place, Place::Container(_))
+                    .then(|| self.farewell(&key))
+                    .flatten(),
                 place,
             })
         });
         seen.insert(key, Arc::clone(&endpoint));
         endpoint
+    }
+
+    /// The one that all endpoints of this name share.
+    fn farewell(&mut self, key: &(String, u64)) -> Option<Arc<Farewell>> {
+        let netd = self.netd.clone()?;
+        if let Some(known) = self.farewells.get(key).and_then(Weak::upgrade) {
+            return Some(known);
+        }
+        let farewell = Arc::new(Farewell {
+            id: key.0.clone(),
+            generation: key.1,
+            netd,
+        });
+        self.farewells.insert(key.clone(), Arc::downgrade(&farewell));
+        Some(farewell)
     }
 }
 
@@ -381,5 +420,41 @@ mod tests {
         assert!(uids(&third).is_empty());
         assert!(!uids(&first).contains(&uids(&fourth)[0]));
         assert!(!second.is_live(uids(&first)[0]) && second.is_live(uids(&first)[1]));
+    }
+
+    #[test]
+    fn an_endpoint_that_moves_is_another_one_and_is_drained_only_when_all_its_addresses_are() {
+        let at = |address: &str| feed::Endpoint {
+            id: "a".into(),
+            generation: 1,
+            addresses: vec![address.parse().unwrap()],
+        };
+        let (netd, mut told) = mpsc::channel(8);
+        let mut compiler = Compiler::telling(netd);
+        let first = compiler.compile(snapshot(vec![at("10.0.0.2")]));
+        let second = compiler.compile(snapshot(vec![at("10.1.0.2")]));
+        assert!(!second.is_live(uids(&first)[0]));
+        let Action::Forward(forwarding) = &first.routes[0].action else {
+            panic!("not a forward")
+        };
+        let under_way = Arc::clone(&forwarding.candidates[0].endpoint);
+        drop(first);
+        let third = compiler.compile(snapshot(vec![]));
+        drop(second);
+        assert!(
+            told.try_recv().is_err(),
+            "something is under way at the old address"
+        );
+        // It comes back for a moment, and still it is the same one.
+        let fourth = compiler.compile(snapshot(vec![at("10.2.0.2")]));
+        drop((under_way, third));
+        assert!(told.try_recv().is_err(), "it is listed");
+        drop((compiler, fourth));
+        let drained = ToNetd::Drained {
+            endpoint: "a".into(),
+            generation: 1,
+        };
+        assert_eq!(told.try_recv(), Ok(drained));
+        assert!(told.try_recv().is_err(), "and said once");
     }
 }

@@ -1,22 +1,29 @@
-//! The real process, started as root: what it gives up, what it serves after that, and how netd finds it again.
+//! The real process, started as root: what it gives up, what it serves after that and from which network, and how netd
+//! finds it again.
 //!
 //! This binary is both sides. With `proxy` as its first argument it is the data plane, else it is the test.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode};
 use std::time::Duration;
 
 use linkspan_api::feed::{
-    self, Action, Endpoint, FeedReader, FeedWriter, Route, Service, Snapshot, SocketId, SocketKind, Target,
-    ToNetd, ToProxy, VERSION,
+    self, Action, Endpoint, FeedReader, FeedWriter, Forward, Route, Service, Snapshot, SocketId, SocketKind,
+    Target, ToNetd, ToProxy, VERSION,
 };
+use nix::sched::{CloneFlags, unshare};
 use tokio::net::UnixStream;
 
 const NAME: &str = "a_proxy_started_as_root_serves_confined_and_gives_its_sockets_to_a_new_netd";
 const USER: u32 = 64_321;
+
+/// The address of a container in the resolver's namespace.
+const CONTAINER: [u8; 4] = [192, 0, 2, 2];
+/// Bytes of every answer: more than what is copied.
+const BODY: usize = 1 << 20;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -53,11 +60,15 @@ async fn test() {
     let folder = tempfile::tempdir().expect("folder");
     let socket = folder.path().join("feed.sock");
     let log = folder.path().join("access.log");
+    let host = server([127, 0, 0, 1].into(), 0, "200 OK");
+    let namespace = resolver(host.port());
     let mut process = Process(
         Command::new(std::env::current_exe().expect("own path"))
             .args(["proxy", "--feed"])
             .arg(&socket)
-            .args(["--netns", "/proc/self/ns/net", "--workers", "2", "--access-log"])
+            .arg("--netns")
+            .arg(&namespace)
+            .args(["--workers", "2", "--access-log"])
             .arg(&log)
             .args(["--uid", &USER.to_string(), "--gid", &USER.to_string()])
             .spawn()
@@ -70,19 +81,48 @@ async fn test() {
     let (generation, sockets) = hello(&mut reader, &mut writer, process.0.id()).await;
     assert_eq!((generation, sockets.len()), (0, 0));
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let udp = UdpSocket::bind("127.0.0.1:0").expect("bind");
     let address = listener.local_addr().expect("address");
-    let id = SocketId {
-        kind: SocketKind::Http,
+    let ports = (
+        tcp.local_addr().expect("address"),
+        udp.local_addr().expect("address"),
+    );
+    let id = |kind, address| SocketId {
+        kind,
         address,
         shard: 0,
     };
+    let ids = [
+        id(SocketKind::Http, address),
+        id(SocketKind::Tcp, ports.0),
+        id(SocketKind::Udp, ports.1),
+    ];
+    let descriptors = [listener.as_fd(), tcp.as_fd(), udp.as_fd()];
+    let sockets: Vec<_> = ids.iter().cloned().zip(descriptors).collect();
     writer
-        .send_sockets(ToProxy::Sockets, &[(id.clone(), listener.as_fd())])
+        .send_sockets(ToProxy::Sockets, &sockets)
         .await
         .expect("sockets");
-    let upstream = upstream();
-    snapshot(&mut reader, &mut writer, 7, &id, upstream).await;
-    assert_eq!(get(address), "HTTP/1.1 200 OK");
+    let world = world(7, &ids, host.port());
+    writer
+        .send(&ToProxy::Snapshot(Box::new(world)), &[])
+        .await
+        .expect("snapshot");
+    assert_eq!(next(&mut reader).await.0, ToNetd::Serving { generation: 7 });
+
+    // A container is found in the resolver's namespace; one on the host's own network in the host's, where its
+    // loopback addresses are, whatever listens on the same ones in the other.
+    assert_eq!(get(address, "container.test"), "HTTP/1.1 201 Created");
+    assert_eq!(get(address, "host.test"), "HTTP/1.1 200 OK");
+    assert_eq!(get(ports.0, "whatever"), "HTTP/1.1 200 OK");
+    assert_eq!(ask(ports.1), "200 OK");
+    // The pipe through which the port's answer was spliced; 0 to 2 are what we were started with.
+    let is_pipe = |number: u32| {
+        let to = std::fs::read_link(format!("/proc/{}/fd/{number}", process.0.id()));
+        to.is_ok_and(|to| to.to_string_lossy().starts_with("pipe:"))
+    };
+    assert!((3..200).any(is_pipe), "nothing was spliced");
 
     // Every thread of it.
     for task in std::fs::read_dir(format!("/proc/{}/task", process.0.id())).expect("tasks") {
@@ -111,20 +151,23 @@ async fn test() {
     }
 
     // netd dies without a word; a new one finds the proxy, what it serves, and the sockets.
-    drop((reader, writer, listener));
-    assert_eq!(get(address), "HTTP/1.1 200 OK");
+    drop((reader, writer, listener, tcp, udp));
+    assert_eq!(get(address, "host.test"), "HTTP/1.1 200 OK");
     let (mut reader, mut writer) = connect(&socket).await;
     let (generation, sockets) = hello(&mut reader, &mut writer, process.0.id()).await;
     assert_eq!(generation, 7);
-    assert_eq!(sockets.iter().map(|(id, _)| id).collect::<Vec<_>>(), [&id]);
-    let regained = TcpListener::from(sockets.into_iter().next().expect("one").1);
+    assert_eq!(
+        sockets.iter().map(|(id, _)| id).collect::<Vec<_>>(),
+        ids.iter().collect::<Vec<_>>()
+    );
+    let regained = TcpListener::from(sockets.into_iter().next().expect("the first").1);
     assert_eq!(regained.local_addr().expect("address"), address);
 
     // Nonsense closes the feed and nothing else.
     let mut liar = std::os::unix::net::UnixStream::connect(&socket).expect("connect");
     liar.write_all(b"\0\0\0\x05hello").expect("write");
     assert_eq!(liar.read(&mut [0; 64]).expect("read"), 0);
-    assert_eq!(get(address), "HTTP/1.1 200 OK");
+    assert_eq!(get(address, "host.test"), "HTTP/1.1 200 OK");
 
     // A drain: the process ends by itself, the socket lives on with us.
     let (mut reader, mut writer) = connect(&socket).await;
@@ -137,7 +180,7 @@ async fn test() {
     let waiting = TcpStream::connect(address).expect("connections queue up for the next proxy");
     drop((waiting, regained));
     let lines = std::fs::read_to_string(&log).expect("log");
-    assert_eq!(lines.lines().count(), 3, "{lines}");
+    assert_eq!(lines.lines().count(), 4, "{lines}");
 }
 
 type Feed = (FeedReader<ToNetd>, FeedWriter);
@@ -190,80 +233,133 @@ async fn hello(
     (generation, held)
 }
 
-async fn snapshot(
-    reader: &mut FeedReader<ToNetd>,
-    writer: &mut FeedWriter,
-    generation: u64,
-    listener: &SocketId,
-    upstream: SocketAddr,
-) {
-    let target = Target::Service {
-        id: "p/web".into(),
-        port: upstream.port(),
+/// `host.test` and both ports lead to a container on the host's own network, `container.test` to one with its own.
+fn world(generation: u64, listeners: &[SocketId], port: u16) -> Snapshot {
+    let target = |id: &str| Target::Service { id: id.into(), port };
+    let route = |host: &str, service| Route {
+        project: "p".into(),
+        host: linkspan_site::HostPattern::Exact(host.into()),
+        path: "/".into(),
+        action: Action::Forward(vec![target(service)]),
+        allow: vec![],
     };
-    let endpoint = Endpoint {
-        id: "web-1".into(),
-        generation: 1,
-        addresses: vec![upstream.ip()],
+    let service = |name: &str, addresses: Vec<IpAddr>| {
+        let endpoint = Endpoint {
+            id: format!("{name}-1"),
+            generation: 1,
+            addresses,
+        };
+        let service = Service {
+            endpoints: vec![endpoint],
+            coming: false,
+            reason: None,
+        };
+        (format!("p/{name}"), service)
     };
-    let snapshot = Snapshot {
+    let forwards = listeners.iter().filter(|id| id.kind != SocketKind::Http);
+    Snapshot {
         generation,
-        listeners: vec![listener.clone()],
-        routes: vec![Route {
-            project: "p".into(),
-            host: linkspan_site::HostPattern::Exact("a.test".into()),
-            path: "/".into(),
-            action: Action::Forward(vec![target]),
-            allow: vec![],
-        }],
-        services: [(
-            "p/web".to_owned(),
-            Service {
-                endpoints: vec![endpoint],
-                coming: false,
-                reason: None,
-            },
-        )]
+        listeners: listeners.to_vec(),
+        routes: vec![
+            route("host.test", "p/host"),
+            route("container.test", "p/container"),
+        ],
+        forwards: forwards
+            .map(|id| Forward {
+                kind: id.kind,
+                address: id.address,
+                service: "p/host".into(),
+                endpoint: None,
+                port,
+            })
+            .collect(),
+        services: [
+            service(
+                "host",
+                vec![[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()],
+            ),
+            service("container", vec![CONTAINER.into()]),
+        ]
         .into(),
         ..Snapshot::default()
-    };
-    writer
-        .send(&ToProxy::Snapshot(Box::new(snapshot)), &[])
-        .await
-        .expect("snapshot");
-    let (answer, _) = next(reader).await;
-    assert_eq!(answer, ToNetd::Serving { generation });
+    }
 }
 
-/// A server that answers every connection once.
-fn upstream() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+/// A network namespace for the proxy's workers, for as long as this process lives: a container in it, and on loopback
+/// somebody that must never be asked.
+fn resolver(port: u16) -> PathBuf {
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).expect("namespace");
+        for line in ["link set lo up", "address add 192.0.2.2/32 dev lo"] {
+            let status = Command::new("ip").args(line.split(' ')).status().expect("ip");
+            assert!(status.success(), "ip {line}");
+        }
+        server(CONTAINER.into(), port, "201 Created");
+        server([127, 0, 0, 1].into(), port, "404 Not Found");
+        let path = format!(
+            "/proc/{}/task/{}/ns/net",
+            std::process::id(),
+            nix::unistd::gettid()
+        );
+        tell.send(PathBuf::from(path)).expect("the test waits");
+        loop {
+            std::thread::park();
+        }
+    });
+    told.recv().expect("a namespace")
+}
+
+/// A server that answers every connection once, and every datagram, with this status.
+fn server(ip: IpAddr, port: u16, status: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind((ip, port)).expect("bind");
     let address = listener.local_addr().expect("address");
+    let datagrams = UdpSocket::bind(address).expect("bind");
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.expect("accept");
             let mut head = [0; 4096];
             if stream.read(&mut head).is_ok_and(|n| n > 0) {
-                stream
-                    .write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
-                    .ok();
+                let answer =
+                    format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {BODY}\r\n\r\n");
+                stream.write_all(answer.as_bytes()).ok();
+                stream.write_all(&[b'x'; BODY]).ok();
             }
+        }
+    });
+    std::thread::spawn(move || {
+        while let Ok((_, from)) = datagrams.recv_from(&mut [0; 64]) {
+            datagrams.send_to(status.as_bytes(), from).ok();
         }
     });
     address
 }
 
-fn get(address: SocketAddr) -> String {
+/// The first line of an answer to be read to its end.
+fn get(address: SocketAddr, host: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("connect");
     stream
         .set_read_timeout(Some(Duration::from_secs(20)))
         .expect("timeout");
-    stream
-        .write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
-        .expect("send");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("answer");
-    answer.lines().next().unwrap_or_default().to_owned()
+    let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("send");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("answer");
+    assert!(answer.ends_with(&[b'x'; BODY]), "cut short");
+    let line = answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    String::from_utf8_lossy(line).into_owned()
+}
+
+fn ask(address: SocketAddr) -> String {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("bind");
+    socket
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .expect("timeout");
+    socket.connect(address).expect("connect");
+    socket.send(b"who is there?").expect("send");
+    let mut answer = [0; 64];
+    let length = socket.recv(&mut answer).expect("answer");
+    String::from_utf8_lossy(&answer[..length]).into_owned()
 }
 
 fn mode(path: &Path) -> u32 {

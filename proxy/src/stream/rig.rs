@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use linkspan_api::feed::{Endpoint, Forward, Limits, Service, SocketKind};
+use linkspan_api::feed::{Endpoint, Forward, Limits, Service, Snapshot, SocketKind};
 
 use super::*;
 use crate::world::Compiler;
@@ -22,6 +22,7 @@ pub(super) struct Rig {
     changed: watch::Sender<u64>,
     compiler: Compiler,
     pub(super) pipes: Arc<Pipes>,
+    egress: Egress,
 }
 
 impl Rig {
@@ -39,6 +40,7 @@ impl Rig {
             changed: watch::Sender::new(0),
             compiler: Compiler::default(),
             pipes: Arc::default(),
+            egress: Egress::start(|| Ok(())).unwrap().0,
         }
     }
 
@@ -48,6 +50,7 @@ impl Rig {
             Arc::clone(&self.world),
             self.changed.subscribe(),
             Arc::clone(&self.pipes),
+            self.egress.clone(),
         )
     }
 
@@ -58,8 +61,22 @@ impl Rig {
             generation: 1,
             addresses: vec![host(*n)],
         });
+        self.publish_endpoints(endpoints.collect(), coming);
+    }
+
+    /// The service's one endpoint, always the same, has this address from now on.
+    pub(super) fn publish_at(&mut self, n: u8) {
+        let endpoint = Endpoint {
+            id: "web".to_owned(),
+            generation: 1,
+            addresses: vec![host(n)],
+        };
+        self.publish_endpoints(vec![endpoint], false);
+    }
+
+    fn publish_endpoints(&mut self, endpoints: Vec<Endpoint>, coming: bool) {
         let service = Service {
-            endpoints: endpoints.collect(),
+            endpoints,
             coming,
             reason: None,
         };

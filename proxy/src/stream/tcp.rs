@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ const KEEPALIVE_COUNT: u32 = 4;
 impl Port {
     /// Accepts until `stop`, then closes the listener and lets open connections end by themselves.
     pub(crate) async fn serve_tcp(self, listener: TcpListener, stop: CancellationToken) {
+        // What it accepts inherits these.
+        tune(&listener);
         let turn = std::sync::Arc::new(AtomicUsize::new(0));
         let mut open = JoinSet::new();
         loop {
@@ -61,7 +64,6 @@ impl Port {
             let _ = client.set_zero_linger();
             return;
         };
-        tune(&client);
         tune(&backend);
         if let Err(error) = relay(&mut client, &mut backend, &self.pipes).await {
             tracing::debug!(address = %self.socket.address, %error, "a forwarded connection broke");
@@ -84,7 +86,7 @@ impl Port {
             let refused = match self.pick() {
                 Pick::Ready(backends) => {
                     let first = turn.fetch_add(1, Ordering::Relaxed);
-                    let connecting = connect_any(&backends, first, patience);
+                    let connecting = self.connect_any(&backends, first, patience);
                     tokio::select! {
                         connected = connecting => match connected {
                             Ok(stream) => return Some(stream),
@@ -111,6 +113,30 @@ impl Port {
         }
     }
 
+    async fn connect_any(
+        &self,
+        backends: &[Backend],
+        first: usize,
+        patience: Duration,
+    ) -> io::Result<TcpStream> {
+        let mut last = io::ErrorKind::NotFound.into();
+        for n in 0..backends.len() {
+            for address in &backends[(first.wrapping_add(n)) % backends.len()].addresses {
+                match timeout(patience, self.connect(*address)).await {
+                    Ok(Ok(stream)) => return Ok(stream),
+                    Ok(Err(error)) => last = error,
+                    Err(_) => last = io::ErrorKind::TimedOut.into(),
+                }
+            }
+        }
+        Err(last)
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        let socket = self.egress.tcp_towards(address.ip()).await?;
+        socket.connect(address).await
+    }
+
     /// Returns once the port leads to others than these.
     async fn lead_elsewhere(&self, changed: &mut watch::Receiver<u64>, backends: &[Backend]) {
         loop {
@@ -130,30 +156,13 @@ async fn next_world(changed: &mut watch::Receiver<u64>) {
     }
 }
 
-async fn connect_any(backends: &[Backend], first: usize, patience: Duration) -> io::Result<TcpStream> {
-    let mut last = io::ErrorKind::NotFound.into();
-    for n in 0..backends.len() {
-        for address in &backends[(first.wrapping_add(n)) % backends.len()].addresses {
-            match connect(*address, patience).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
-            }
-        }
-    }
-    Err(last)
-}
-
-async fn connect(address: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
-    timeout(patience, TcpStream::connect(address)).await?
-}
-
-fn tune(stream: &TcpStream) {
+fn tune(socket: &impl AsFd) {
     // None of these can fail on a live TCP socket, and none is needed for correctness.
-    let _ = stream.set_nodelay(true);
-    let _ = setsockopt(stream, sockopt::KeepAlive, &true);
-    let _ = setsockopt(stream, sockopt::TcpKeepIdle, &KEEPALIVE);
-    let _ = setsockopt(stream, sockopt::TcpKeepInterval, &KEEPALIVE);
-    let _ = setsockopt(stream, sockopt::TcpKeepCount, &KEEPALIVE_COUNT);
+    let _ = setsockopt(socket, sockopt::TcpNoDelay, &true);
+    let _ = setsockopt(socket, sockopt::KeepAlive, &true);
+    let _ = setsockopt(socket, sockopt::TcpKeepIdle, &KEEPALIVE);
+    let _ = setsockopt(socket, sockopt::TcpKeepInterval, &KEEPALIVE);
+    let _ = setsockopt(socket, sockopt::TcpKeepCount, &KEEPALIVE_COUNT);
 }
 
 #[cfg(test)]

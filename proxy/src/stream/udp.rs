@@ -1,11 +1,13 @@
 //! UDP ports: a flow for every client, with a socket of its own towards the endpoint.
 //!
 //! A flow stays with its endpoint as long as the snapshot has it at the same address. When it has gone, the client's
-//! next datagram opens a new flow to one that is there, and the client notices nothing.
+//! next datagram opens a new flow to one that is there, and the client notices nothing. No error of one flow, ICMP's
+//! included, ends it or touches another.
+
+mod outside;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,11 +16,12 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, send};
 use tokio::net::UdpSocket;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinSet, yield_now};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{Backend, Pick, Port};
+use outside::{Client, Outside};
 
 /// Largest datagram there is.
 const DATAGRAM: usize = 65_535;
@@ -30,16 +33,24 @@ const REST: Duration = Duration::from_millis(50);
 impl Port {
     /// Serves until `stop`; then only answers under way are passed on, for a moment.
     pub(crate) async fn serve_udp(self, socket: UdpSocket, stop: CancellationToken) {
-        let mut flows = Flows::new(self, socket);
+        let address = self.socket.address;
+        let outside = match Outside::new(socket) {
+            Ok(outside) => outside,
+            Err(error) => {
+                tracing::error!(%address, %error, "this port can't be served");
+                return;
+            }
+        };
+        let mut flows = Flows::new(self, outside);
         let mut buffer = vec![0; DATAGRAM];
         loop {
             let sweep = flows.idle() / 4;
             tokio::select! {
                 () = stop.cancelled() => break,
-                received = flows.outside.recv_from(&mut buffer) => match received {
+                received = flows.outside.receive(&mut buffer) => match received {
                     Ok((length, client)) => flows.forward(client, &buffer[..length]).await,
                     Err(error) => {
-                        tracing::debug!(address = %flows.port.socket.address, %error, "reading a datagram failed");
+                        tracing::debug!(%address, %error, "reading a datagram failed");
                         sleep(REST).await;
                     }
                 },
@@ -54,8 +65,8 @@ impl Port {
 
 struct Flows {
     port: Port,
-    outside: Arc<UdpSocket>,
-    open: HashMap<SocketAddr, Flow>,
+    outside: Arc<Outside>,
+    open: HashMap<Client, Flow>,
     /// One task a flow, which brings the answers back.
     answers: JoinSet<()>,
     clock: Clock,
@@ -85,7 +96,7 @@ impl Clock {
 // === impl Flows ===
 
 impl Flows {
-    fn new(port: Port, outside: UdpSocket) -> Self {
+    fn new(port: Port, outside: Outside) -> Self {
         let now = Instant::now();
         Self {
             port,
@@ -115,7 +126,7 @@ impl Flows {
         while self.answers.try_join_next().is_some() {}
     }
 
-    async fn forward(&mut self, client: SocketAddr, datagram: &[u8]) {
+    async fn forward(&mut self, client: Client, datagram: &[u8]) {
         let generation = self.port.world.load().generation();
         if let Some(flow) = self.open.get_mut(&client) {
             if flow.checked == generation || still_there(&self.port.pick(), &flow.backend) {
@@ -165,17 +176,13 @@ impl Flows {
         }
     }
 
-    async fn flow(&mut self, client: SocketAddr, backend: Backend, generation: u64) -> io::Result<Flow> {
+    async fn flow(&mut self, client: Client, backend: Backend, generation: u64) -> io::Result<Flow> {
         let Some(address) = backend.addresses.first() else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        let any: SocketAddr = match address {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
         // Those of flows that made room have ended.
         while self.answers.try_join_next().is_some() {}
-        let inside = UdpSocket::bind(any).await?;
+        let inside = UdpSocket::from_std(self.port.egress.udp_towards(address.ip()).await?)?;
         inside.connect(address).await?;
         let inside = Arc::new(inside);
         let used = Arc::new(AtomicU64::new(self.clock.now()));
@@ -211,8 +218,8 @@ impl Flow {
     fn send(&self, datagram: &[u8]) {
         // Straight to the kernel: waiting for one flow's full buffer would hold up all others.
         let attempt = || send(self.inside.as_raw_fd(), datagram, MsgFlags::MSG_DONTWAIT);
-        // The first error is about an earlier datagram that nobody took; this one has not been sent.
-        if attempt() == Err(Errno::ECONNREFUSED) {
+        // The first error is about an earlier datagram, as ICMP told it; this one has not been sent.
+        if attempt().is_err_and(|error| error != Errno::EAGAIN) {
             let _ = attempt();
         }
     }
@@ -227,8 +234,8 @@ impl Drop for Flow {
 /// Brings the answers of one flow back to its client.
 struct Answers {
     inside: Arc<UdpSocket>,
-    outside: Arc<UdpSocket>,
-    client: SocketAddr,
+    outside: Arc<Outside>,
+    client: Client,
     used: Arc<AtomicU64>,
     clock: Clock,
 }
@@ -245,16 +252,13 @@ impl Answers {
                 Ok(_) => {
                     self.used.store(self.clock.now(), Ordering::Relaxed);
                     // Lost like any datagram.
-                    let _ = self.outside.send_to(&datagram, self.client).await;
+                    let _ = self.outside.answer(&datagram, self.client).await;
                 }
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionRefused
-                    ) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // About a datagram that did not arrive, as ICMP told it, which says nothing about the next.
                 Err(error) => {
-                    tracing::debug!(client = %self.client, %error, "a flow broke");
-                    return;
+                    tracing::debug!(client = %self.client.peer, %error, "a datagram did not arrive");
+                    yield_now().await;
                 }
             }
         }

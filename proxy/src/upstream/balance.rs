@@ -14,7 +14,8 @@ pub(crate) fn pick<'a>(
     forwarding: &'a Forwarding,
     tried: &[u64],
 ) -> Option<(&'a Candidate, Rc<Host>)> {
-    let host = |candidate: &'a Candidate| (candidate, worker.pool.host(&candidate.endpoint));
+    let is_live = |uid| worker.world().is_live(uid);
+    let host = |candidate: &'a Candidate| (candidate, worker.pool.host(&candidate.endpoint, is_live));
     let candidates = &forwarding.candidates;
     if tried.is_empty() {
         let n = candidates.len();

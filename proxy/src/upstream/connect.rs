@@ -1,4 +1,5 @@
-//! New connections to endpoints: containers from the namespace we are in, servers elsewhere from the host's.
+//! New connections to endpoints: containers from the namespace we are in, those on the host's own network and servers
+//! elsewhere from the host's.
 
 use std::io;
 use std::net::SocketAddr;
@@ -38,10 +39,7 @@ pub(crate) async fn connect(
     let open = async {
         match &host.endpoint.place {
             Place::Container(addresses) => {
-                let make = async |address: SocketAddr| match address {
-                    SocketAddr::V4(_) => TcpSocket::new_v4(),
-                    SocketAddr::V6(_) => TcpSocket::new_v6(),
-                };
+                let make = async |address: SocketAddr| worker.shared.egress.tcp_towards(address.ip()).await;
                 let peers = addresses.iter().map(|ip| SocketAddr::new(*ip, port));
                 let (stream, peer) = first(peers, limit, make)
                     .await

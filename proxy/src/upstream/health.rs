@@ -17,6 +17,10 @@ const HINT_EVERY: Duration = Duration::from_secs(1);
 
 /// The endpoint failed.
 pub(crate) fn failed(worker: &Worker, host: &Host, failure: &Failure) {
+    if !worker.world().is_live(host.endpoint.uid) {
+        // It has left this address, which says nothing about the one that it has now.
+        return;
+    }
     let now = Instant::now();
     host.suspect_until.set(Some(now + AVOID));
     host.forget();

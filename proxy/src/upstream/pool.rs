@@ -74,12 +74,19 @@ impl Connection {
 }
 
 impl Pool {
-    pub(crate) fn host(&self, endpoint: &Arc<Endpoint>) -> Rc<Host> {
-        let mut hosts = self.hosts.borrow_mut();
-        let host = hosts
-            .entry(endpoint.uid)
-            .or_insert_with(|| Rc::new(Host::new(Arc::clone(endpoint))));
-        Rc::clone(host)
+    /// What is known of this endpoint. One that has left the world is not remembered: nobody would forget it again.
+    pub(crate) fn host(&self, endpoint: &Arc<Endpoint>, is_live: impl FnOnce(u64) -> bool) -> Rc<Host> {
+        if let Some(known) = self.hosts.borrow().get(&endpoint.uid) {
+            return Rc::clone(known);
+        }
+        let host = Rc::new(Host::new(Arc::clone(endpoint)));
+        // Asked before the map is borrowed: a new world is noticed on the way, and cleans the map.
+        if is_live(endpoint.uid) {
+            self.hosts.borrow_mut().insert(endpoint.uid, Rc::clone(&host));
+        } else {
+            host.gone.set(true);
+        }
+        host
     }
 
     /// Drops what belongs to endpoints that are no longer in the world.

@@ -9,6 +9,7 @@ mod faults;
 mod feed;
 mod http1;
 mod http2;
+mod moves;
 mod rig;
 mod tls;
 mod tunnels;

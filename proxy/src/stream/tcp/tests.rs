@@ -456,3 +456,27 @@ async fn a_connection_outlives_its_endpoint_in_the_snapshot_and_the_listener() {
         .expect("ends with its last connection")
         .unwrap();
 }
+
+#[tokio::test]
+async fn when_an_endpoint_moves_new_connections_follow_and_old_ones_go_on() {
+    let mut served = serve().await;
+    let port = served.endpoint.local_addr().unwrap().port();
+    let moved = TcpListener::bind((host(3), port)).await.unwrap();
+    served.rig.publish_at(2);
+    let (mut client, mut inside) = served.connect().await;
+    client.write_all(b"before").await.unwrap();
+    served.rig.publish_at(3);
+    for _ in 0..5 {
+        let mut new = TcpStream::connect(served.address).await.unwrap();
+        let (mut there, _) = timeout(Duration::from_secs(1), moved.accept())
+            .await
+            .expect("goes there")
+            .unwrap();
+        new.write_all(b"!").await.unwrap();
+        assert_eq!(there.read_u8().await.unwrap(), b'!');
+    }
+    let mut word = [0; 6];
+    inside.read_exact(&mut word).await.unwrap();
+    assert_eq!(&word, b"before");
+    exchange(&mut client, &mut inside, 3 << 20).await;
+}
