@@ -1,6 +1,6 @@
 //! The listening sockets of one worker: which it serves, how it accepts, and what a connection is allowed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -54,7 +54,7 @@ pub(crate) async fn run(worker: &Rc<Worker>) {
 
 /// Which listeners this worker serves. With a shard for each worker everyone has its own. Where there are fewer, the
 /// remaining workers help with HTTP; everything else keeps state per worker and has one.
-fn share(worker: &Worker, world: &World) -> Vec<SocketId> {
+fn share(worker: &Worker, world: &World) -> HashSet<SocketId> {
     let workers = worker.shared.workers;
     let listeners = &world.snapshot.listeners;
     let shards = |of: &SocketId| {

@@ -1,6 +1,6 @@
 //! What all workers share. Nothing here is locked on the way of a request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU32;
@@ -77,7 +77,9 @@ impl Shared {
         self.egress.name_servers(snapshot.name_servers.clone());
         let world = compiler.compile(snapshot);
         let generation = world.generation();
-        lock(&self.sockets).retain(|id, _| world.snapshot.listeners.contains(id));
+        let listed: HashSet<_> = world.snapshot.listeners.iter().collect();
+        lock(&self.sockets).retain(|id, _| listed.contains(id));
+        drop(listed);
         self.world.store(Arc::new(world));
         self.changed.send_replace(generation);
         generation
