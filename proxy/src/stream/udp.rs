@@ -67,6 +67,8 @@ struct Flows {
     port: Port,
     outside: Arc<Outside>,
     open: HashMap<Client, Flow>,
+    /// To endpoints that have left: nothing is sent any more, but until the next sweep answers under way still come.
+    left: Vec<Flow>,
     /// One task a flow, which brings the answers back.
     answers: JoinSet<()>,
     clock: Clock,
@@ -102,6 +104,7 @@ impl Flows {
             port,
             outside: Arc::new(outside),
             open: HashMap::new(),
+            left: Vec::new(),
             answers: JoinSet::new(),
             clock: Clock(now),
             swept: now,
@@ -120,6 +123,7 @@ impl Flows {
 
     fn forget_idle(&mut self) {
         self.swept = Instant::now();
+        self.left.clear();
         let (now, idle) = (self.clock.now(), self.idle().as_millis() as u64);
         self.open
             .retain(|_, flow| now.saturating_sub(flow.used.load(Ordering::Relaxed)) < idle);
@@ -132,7 +136,7 @@ impl Flows {
             if flow.checked == generation || still_there(&self.port.pick(), &flow.backend) {
                 flow.checked = generation;
             } else {
-                self.open.remove(&client);
+                self.leave(client);
             }
         }
         if !self.open.contains_key(&client) {
@@ -159,11 +163,21 @@ impl Flows {
         }
     }
 
+    fn leave(&mut self, client: Client) {
+        let flow = self.open.remove(&client);
+        if self.left.len() < self.most() {
+            self.left.extend(flow);
+        }
+    }
+
+    fn most(&self) -> usize {
+        let most = usize::try_from(self.port.world.load().limits().udp_flows);
+        most.unwrap_or(usize::MAX).max(1)
+    }
+
     /// The flow that was silent longest goes when there are too many.
     fn make_room(&mut self) {
-        let most = usize::try_from(self.port.world.load().limits().udp_flows)
-            .unwrap_or(usize::MAX)
-            .max(1);
+        let most = self.most();
         while self.open.len() >= most {
             let oldest = self
                 .open

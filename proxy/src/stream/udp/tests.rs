@@ -113,6 +113,25 @@ async fn a_flow_follows_its_endpoint_to_another_address() {
 }
 
 #[tokio::test]
+async fn an_answer_under_way_from_an_address_that_was_left_still_arrives() {
+    let mut served = serve().await;
+    let old = UdpSocket::bind((host(3), served.inside)).await.unwrap();
+    served.rig.publish_at(3);
+    let client = client(served.address).await;
+    client.send(b"first").await.unwrap();
+    let mut buffer = [0; 16];
+    let (_, flow) = old.recv_from(&mut buffer).await.unwrap();
+    served.rig.publish_at(2);
+    assert_eq!(ask(&client, b"second").await.unwrap().0, 2);
+    old.send_to(b"to the first", flow).await.unwrap();
+    let length = timeout(Duration::from_secs(1), client.recv(&mut buffer))
+        .await
+        .expect("an answer")
+        .unwrap();
+    assert_eq!(&buffer[..length], b"to the first");
+}
+
+#[tokio::test]
 async fn a_port_on_all_addresses_answers_from_the_one_that_was_asked() {
     let mut served = serve_on("0.0.0.0:0").await;
     served.rig.publish(&[2], false);
