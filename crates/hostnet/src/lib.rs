@@ -92,7 +92,9 @@ impl HostNet {
         let table = Table::open().map_err(socket("netfilter"))?;
         let flows = NetfilterSocket::open().map_err(socket("netfilter"))?;
         let files = Arc::new(Mutex::new(Files::below(&config.root)));
-        let watch = Watch::start(table.port(), table.stale(), &config.root).map_err(socket("changes"))?;
+        let inside = netns::within(&resolver::path(&config.run_dir), watch::routes).await?;
+        let watch =
+            Watch::start(inside, table.port(), table.stale(), &config.root).map_err(socket("changes"))?;
         let (table, flows) = (Arc::new(Mutex::new(table)), Arc::new(Mutex::new(flows)));
         Ok(Self {
             inner: Arc::new(Inner {

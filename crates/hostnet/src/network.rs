@@ -10,7 +10,7 @@ use linkspan_site::Driver;
 use rtnetlink::LinkBridge;
 
 use crate::link::{Kind, Link, Links};
-use crate::pair::{Pair, bring_up, change, in_force};
+use crate::pair::{Pair, bring_up, carries, change, in_force};
 use crate::{NetworkError, sysctl};
 
 pub(crate) use addressing::Addressing;
@@ -39,6 +39,9 @@ pub(crate) async fn ensure(
     addressing.give(resolver, &leg, fresh).await?;
     bring_up(resolver, &leg).await?;
     addressing.complete(resolver, &leg, fresh).await?;
+    if !carries((host, &spec.bridge), (resolver, &spec.leg)).await? {
+        tracing::warn!(network = %spec.id, "the bridge is slow to carry frames");
+    }
     if let Some(v6) = spec.v6.as_ref().filter(|_| sysctl::has_ipv6()) {
         // Whoever asks for one of these too early asks again only after a second.
         for (links, address) in [(host, v6.gateway), (resolver, v6.resolver)] {

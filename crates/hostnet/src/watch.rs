@@ -30,7 +30,7 @@ use files::FilesWatch;
 
 /// `NFNLGRP_NFTABLES` of `linux/netfilter/nfnetlink.h`.
 const GROUP_NFTABLES: u32 = 7;
-const GROUPS_ROUTE: [MulticastGroup; 7] = [
+const GROUPS_ROUTE: [MulticastGroup; 9] = [
     MulticastGroup::Link,
     MulticastGroup::Ipv4Ifaddr,
     MulticastGroup::Ipv6Ifaddr,
@@ -38,11 +38,14 @@ const GROUPS_ROUTE: [MulticastGroup; 7] = [
     MulticastGroup::Ipv6Route,
     MulticastGroup::Ipv4Rule,
     MulticastGroup::Ipv6Rule,
+    MulticastGroup::Ipv4Netconf,
+    MulticastGroup::Ipv6Netconf,
 ];
-const ALL: [Hint; 5] = [
+const ALL: [Hint; 6] = [
     Hint::Links,
     Hint::Addresses,
     Hint::Routes,
+    Hint::Parameters,
     Hint::Table,
     Hint::Foreign,
 ];
@@ -75,13 +78,18 @@ impl Drop for Watch {
 }
 
 impl Watch {
-    /// Begins to listen. Changes of our table that come from another socket than `own_port` set `stale`. Files are those
-    /// below `root`.
-    pub(crate) fn start(own_port: u32, stale: Arc<AtomicBool>, root: &Path) -> io::Result<Self> {
-        let groups: Vec<u32> = GROUPS_ROUTE.iter().map(|group| *group as u32).collect();
+    /// Begins to listen, here and in the resolver's namespace, for which the caller brings a socket of [`routes`]. Changes of
+    /// our table that come from another socket than `own_port` set `stale`. Files are those below `root`.
+    pub(crate) fn start(
+        resolver: Socket,
+        own_port: u32,
+        stale: Arc<AtomicBool>,
+        root: &Path,
+    ) -> io::Result<Self> {
         let sockets = Sockets {
-            route: listen(NETLINK_ROUTE, &groups)?,
-            table: listen(NETLINK_NETFILTER, &[GROUP_NFTABLES])?,
+            route: register(routes()?)?,
+            resolver: register(resolver)?,
+            table: register(listen(NETLINK_NETFILTER, &[GROUP_NFTABLES])?)?,
             files: watch_files(root),
             own_port,
             stale,
@@ -107,6 +115,7 @@ type Reader = fn(&Sockets, &[u8], &mut BTreeSet<Hint>);
 
 struct Sockets {
     route: AsyncFd<Socket>,
+    resolver: AsyncFd<Socket>,
     table: AsyncFd<Socket>,
     files: Option<FilesWatch>,
     own_port: u32,
@@ -152,6 +161,7 @@ impl Sockets {
         let (socket, read): (_, Reader) = tokio::select! {
             () = changed(&mut self.files) => return [Hint::Files].into(),
             _ = readable(&self.route) => (&self.route, Self::read_route),
+            _ = readable(&self.resolver) => (&self.resolver, Self::read_route),
             _ = readable(&self.table) => (&self.table, Self::read_table),
         };
         let mut hints = BTreeSet::new();
@@ -176,6 +186,7 @@ impl Sockets {
             16 | 17 => Some(Hint::Links),
             20 | 21 => Some(Hint::Addresses),
             24 | 25 | 32 | 33 => Some(Hint::Routes),
+            80 | 81 => Some(Hint::Parameters),
             _ => None,
         }));
     }
@@ -212,8 +223,13 @@ async fn readable(socket: &AsyncFd<Socket>) {
     }
 }
 
-#[allow(unsafe_code)]
-fn listen(protocol: isize, groups: &[u32]) -> io::Result<AsyncFd<Socket>> {
+/// A socket that hears of links, addresses, routes and parameters in the namespace of the calling thread.
+pub(crate) fn routes() -> io::Result<Socket> {
+    let groups: Vec<u32> = GROUPS_ROUTE.iter().map(|group| *group as u32).collect();
+    listen(NETLINK_ROUTE, &groups)
+}
+
+fn listen(protocol: isize, groups: &[u32]) -> io::Result<Socket> {
     let mut socket = Socket::new(protocol)?;
     socket.set_non_blocking(true)?;
     socket.bind_auto()?;
@@ -221,6 +237,11 @@ fn listen(protocol: isize, groups: &[u32]) -> io::Result<AsyncFd<Socket>> {
         socket.add_membership(*group)?;
     }
     let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
+    Ok(socket)
+}
+
+#[allow(unsafe_code)]
+fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
     // SAFETY: the socket owns its descriptor, which stays open and the same until the socket is dropped, inside the
     // `AsyncFd`; nothing here replaces or closes it.
     Ok(unsafe { AsyncFd::register(socket) }?)

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use linkspan_plan::RESOLVER_ADDRESS;
+use linkspan_plan::{Attachment, RESOLVER_ADDRESS};
 
 use crate::rig::*;
 
@@ -220,5 +220,51 @@ fn a_container_with_the_hosts_ids_has_only_a_network_of_its_own() {
         rig.net.remove_sandbox("plain").await.unwrap();
         rig.net.remove_sandbox("plain").await.unwrap();
         assert_eq!(rig.net.observe().await.unwrap().sandboxes, [].into());
+    });
+}
+
+#[test]
+fn isolated_members_reach_the_world_and_not_each_other() {
+    on_a_host(async |rig| {
+        rig.networks().await;
+        let (a, b, open) = (
+            rig.guest(1, 10).await,
+            rig.guest(1, 11).await,
+            rig.guest(1, 12).await,
+        );
+        serve(&rig.resolver(), RESOLVER_ADDRESS, 53);
+        let isolated = async |isolated: bool| {
+            for guest in [&a, &b] {
+                let attachment = Attachment {
+                    isolated,
+                    ..guest.attachment.clone()
+                };
+                let name = format!("guest-1-{}", guest.v4.octets()[3]);
+                rig.net.attach(&name, &attachment).await.unwrap();
+            }
+        };
+        assert!(pings(&a.netns, b.v4));
+        for _ in 0..2 {
+            isolated(true).await;
+            assert!(!pings(&a.netns, b.v4) && !pings(&b.netns, a.v6));
+            for guest in [&a, &b] {
+                assert!(pings(&guest.netns, LAN4) && pings(&guest.netns, LAN6));
+                assert!(pings(&guest.netns, guest4(1, 1)) && pings(&here(), guest.v4));
+                assert!(ask(&guest.netns, RESOLVER_ADDRESS, 53).is_ok());
+                assert!(pings(&rig.resolver(), guest.v4), "the data plane");
+                assert!(pings(&guest.netns, open.v4), "one that isn't isolated");
+            }
+            isolated(false).await;
+            assert!(pings(&a.netns, b.v4) && pings(&b.netns, a.v6));
+        }
+        // One that is isolated from the start never is not.
+        let attachment = Attachment {
+            isolated: true,
+            ..attachment(1, 20)
+        };
+        isolated(true).await;
+        let sandbox = rig.net.create_sandbox("late", None).await.unwrap();
+        rig.net.attach("late", &attachment).await.unwrap();
+        assert!(!pings(&sandbox.net, a.v4) && pings(&sandbox.net, LAN4));
     });
 }

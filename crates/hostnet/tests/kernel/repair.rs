@@ -1,8 +1,10 @@
 //! What others break is told, and made whole again; what is removed leaves nothing.
 
-use std::time::Duration;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
 
 use linkspan_hostnet::{Hint, TableState};
+use linkspan_plan::{NetworkSpec, Subnet};
 use linkspan_site::Protocol::Tcp;
 use tokio::time::timeout;
 
@@ -35,43 +37,231 @@ fn a_deleted_bridge_is_made_again_with_all_that_was_on_it() {
     });
 }
 
+/// Breaks a host in a way, and looks whether that is told, named, and made whole, all within a second.
+async fn is_repaired(rig: &Rig, spec: &NetworkSpec, damage: &str, named: &[&str]) {
+    let mut hints = rig.net.watch();
+    // What was done before.
+    while timeout(Duration::from_millis(60), hints.recv()).await.is_ok() {}
+    let start = Instant::now();
+    sh(damage);
+    let hint = timeout(Duration::from_secs(1), hints.recv()).await;
+    assert!(hint.is_ok(), "no hint of `{damage}`");
+    // What the kernel does in consequence comes a moment later.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let missing = async || {
+        let found = rig.net.observe().await.unwrap();
+        found.networks[&spec.bridge].missing(spec)
+    };
+    assert_eq!(missing().await, named, "after `{damage}`");
+    rig.net.ensure_network(spec).await.unwrap();
+    assert_eq!(missing().await, Vec::<String>::new(), "not repaired: `{damage}`");
+    let took = start.elapsed();
+    println!("{took:?}: {damage}");
+    assert!(took < Duration::from_secs(1), "`{damage}` took {took:?}");
+}
+
 #[test]
-fn lost_addresses_legs_and_links_are_made_again() {
+fn what_others_break_of_a_network_is_told_named_and_repaired() {
     on_a_host(async |rig| {
         rig.networks().await;
         let a = rig.guest(1, 10).await;
-        let resolver = format!("nsenter --net={}", rig.resolver().display());
-        for damage in [
-            "ip addr flush dev ls-b1".to_owned(),
-            "ip link set ls-b1 down".to_owned(),
-            "ip link del ls-r1".to_owned(),
-            "ip link set ls-r1 nomaster".to_owned(),
-            format!("{resolver} ip addr flush dev ls-r1 scope global"),
-            format!("{resolver} ip link set ls-r1 down"),
-        ] {
-            sh(&damage);
-            let found = rig.net.observe().await.unwrap();
+        let spec = network(1);
+        let inside = format!("nsenter --net={}", rig.resolver().display());
+        let down = [
+            "link `ls-b1`, which was down",
+            "address fd90:0:0:1::1/64 of the bridge",
+            "the route to 10.90.1.0/24",
+            "the route to fd90:0:0:1::/64",
+        ];
+        let cases: &[(String, &[&str])] = &[
+            (
+                "ip addr del 10.90.1.1/24 dev ls-b1".into(),
+                &["address 10.90.1.1/24 of the bridge", "the route to 10.90.1.0/24"],
+            ),
+            (
+                "ip addr del fd90:0:0:1::1/64 dev ls-b1".into(),
+                &[
+                    "address fd90:0:0:1::1/64 of the bridge",
+                    "the route to fd90:0:0:1::/64",
+                ],
+            ),
+            (
+                "ip route del 10.90.1.0/24 dev ls-b1".into(),
+                &["the route to 10.90.1.0/24"],
+            ),
+            (
+                "ip route replace 10.90.1.0/24 dev ls-b1 metric 0".into(),
+                &["the route to 10.90.1.0/24"],
+            ),
+            (
+                "ip -6 route del fd90:0:0:1::/64 dev ls-b1".into(),
+                &["the route to fd90:0:0:1::/64"],
+            ),
+            ("ip link set ls-b1 down".into(), &down),
+            ("ip link set ls-b1 mtu 1400".into(), &["mtu 1500"]),
+            (
+                "ip addr add 10.7.7.7/24 dev ls-b1".into(),
+                &[
+                    "address 10.7.7.7/24 of the bridge, which doesn't belong there",
+                    "the route to 10.7.7.0/24, which doesn't belong there",
+                ],
+            ),
+            (
+                "ip addr add fd07::7/64 dev ls-b1 nodad".into(),
+                &[
+                    "address fd07::7/64 of the bridge, which doesn't belong there",
+                    "the route to fd07::/64, which doesn't belong there",
+                ],
+            ),
+            ("ip link del ls-r1".into(), &["the resolver's leg"]),
+            ("ip link set ls-r1 nomaster".into(), &["the resolver's leg"]),
+            ("ip link set ls-r1 down".into(), &["the resolver's leg"]),
+            (
+                format!("{inside} ip link set ls-r1 down"),
+                &["the resolver's leg"],
+            ),
+            (
+                format!("{inside} ip link set ls-r1 mtu 1400"),
+                &["mtu 1500 of the resolver's leg"],
+            ),
+            (
+                format!("{inside} ip addr del 10.90.1.2/24 dev ls-r1"),
+                &[
+                    "address 10.90.1.2/24 of the resolver's leg",
+                    "the resolver's route to 10.90.1.0/24",
+                ],
+            ),
+            (
+                format!("{inside} ip route del 10.90.1.0/24 dev ls-r1"),
+                &["the resolver's route to 10.90.1.0/24"],
+            ),
+            (
+                format!("{inside} ip addr add 10.7.7.7/32 dev ls-r1"),
+                &["address 10.7.7.7/32 of the resolver's leg, which doesn't belong there"],
+            ),
+            (
+                "sysctl -q -w net.ipv4.ip_forward=0".into(),
+                &["kernel parameter net.ipv4.ip_forward"],
+            ),
+            (
+                "sysctl -q -w net.ipv6.conf.all.forwarding=0".into(),
+                &["kernel parameter net.ipv6.conf.all.forwarding"],
+            ),
+            (
+                "sysctl -q -w net.ipv4.conf.ls-b1.forwarding=0".into(),
+                &["kernel parameter net.ipv4.conf.ls-b1.forwarding"],
+            ),
+            (
+                "sysctl -q -w net.ipv6.conf.ls-b1.forwarding=0".into(),
+                &["kernel parameter net.ipv6.conf.ls-b1.forwarding"],
+            ),
+        ];
+        for (damage, named) in cases {
+            is_repaired(&rig, &spec, damage, named).await;
             assert!(
-                !found.networks["ls-b1"].is_whole(&network(1)),
-                "unnoticed: {damage}"
+                pings(&a.netns, LAN4) && pings(&a.netns, LAN6),
+                "not repaired: {damage}"
             );
-            rig.net.ensure_network(&network(1)).await.unwrap();
-            let found = rig.net.observe().await.unwrap();
-            assert!(
-                found.networks["ls-b1"].is_whole(&network(1)),
-                "not repaired: {damage}: {found:?}"
-            );
+            assert!(pings(&rig.resolver(), a.v4), "not repaired: {damage}");
         }
+    });
+}
+
+#[test]
+fn what_others_break_of_a_network_that_moves_is_repaired() {
+    on_a_host(async |rig| {
+        rig.networks().await;
+        let a = rig.guest(1, 10).await;
+        let spec = NetworkSpec {
+            v4: "10.94.1.0/24".parse().unwrap(),
+            gateway: Ipv4Addr::new(10, 94, 1, 1),
+            resolver: Ipv4Addr::new(10, 94, 1, 2),
+            retiring: vec![Subnet {
+                gateway: guest4(1, 1).into(),
+                resolver: guest4(1, 2).into(),
+                members: vec![a.v4.into()],
+            }],
+            ..network(1)
+        };
+        rig.net.ensure_network(&spec).await.unwrap();
+        let inside = format!("nsenter --net={}", rig.resolver().display());
+        let cases: &[(String, &[&str])] = &[
+            (
+                "ip route del 10.90.1.10 dev ls-b1".into(),
+                &["the route to 10.90.1.10/32"],
+            ),
+            (
+                format!("{inside} ip route del 10.90.1.10 dev ls-r1"),
+                &["the resolver's route to 10.90.1.10/32"],
+            ),
+            (
+                "ip addr del 10.90.1.1/24 dev ls-b1".into(),
+                &[
+                    "address 10.90.1.1/32 of the bridge",
+                    "the route to 10.90.1.10/32",
+                    "the route to 10.90.1.2/32",
+                ],
+            ),
+            (
+                "ip route add 10.90.1.0/24 dev ls-b1 proto kernel scope link src 10.90.1.1".into(),
+                &["the route to 10.90.1.0/24, which doesn't belong there"],
+            ),
+        ];
+        for (damage, named) in cases {
+            is_repaired(&rig, &spec, damage, named).await;
+            assert!(pings(&here(), a.v4), "not repaired: {damage}");
+            assert!(pings(&rig.resolver(), a.v4), "not repaired: {damage}");
+        }
+        sh("ip link del ls-b1");
+        rig.net.ensure_network(&spec).await.unwrap();
+        rig.net.attach("guest-1-10", &a.attachment).await.unwrap();
+        let found = rig.net.observe().await.unwrap();
+        assert_eq!(found.networks["ls-b1"].missing(&spec), Vec::<String>::new());
+        assert!(pings(&here(), a.v4) && pings(&rig.resolver(), a.v4));
+    });
+}
+
+#[test]
+fn a_containers_link_that_others_broke_is_made_again() {
+    on_a_host(async |rig| {
+        rig.networks().await;
+        let a = rig.guest(1, 10).await;
         for damage in [
             "ip link del ls-v1-10",
             "ip link set ls-v1-10 down",
             "ip link set ls-v1-10 nomaster",
         ] {
             sh(damage);
+            let found = rig.net.observe().await.unwrap().veths;
+            assert_eq!(found, [].into(), "unnoticed: {damage}");
             rig.net.attach("guest-1-10", &a.attachment).await.unwrap();
+            let found = rig.net.observe().await.unwrap().veths;
+            assert_eq!(found, ["ls-v1-10".to_owned()].into());
             assert!(pings(&a.netns, LAN4), "not repaired: {damage}");
             assert!(pings(&a.netns, LAN6), "not repaired: {damage}");
         }
+    });
+}
+
+#[test]
+fn a_route_that_a_vpn_has_set_over_ours_is_left_alone() {
+    on_a_host(async |rig| {
+        rig.networks().await;
+        sh("ip link add tun9 index 200 type veth peer name tun8");
+        sh("ip link set tun9 up");
+        sh("ip link set tun8 up");
+        sh("ip route replace 10.90.1.0/24 dev tun9");
+        let missing = async || rig.net.observe().await.unwrap().networks["ls-b1"].missing(&network(1));
+        assert_eq!(missing().await, ["the route to 10.90.1.0/24"]);
+        rig.net.ensure_network(&network(1)).await.unwrap();
+        assert_eq!(missing().await, Vec::<String>::new());
+        assert!(sh("ip route get 10.90.1.77").contains("dev tun9"));
+        let claims = rig.net.observe().await.unwrap().claims;
+        assert!(
+            claims
+                .iter()
+                .any(|claim| claim.source == "route via tun9" && claim.range.to_string() == "10.90.1.0/24")
+        );
     });
 }
 
@@ -126,6 +316,14 @@ fn changes_by_others_are_told() {
         told("ip route add 10.98.0.0/16 dev tun9 table 100", Hint::Routes).await;
         told("ip -6 route add fd99::/64 dev tun9", Hint::Routes).await;
         told("ip rule add to 10.97.0.0/16 lookup 100", Hint::Routes).await;
+        told("sysctl -q -w net.ipv4.ip_forward=0", Hint::Parameters).await;
+        told("sysctl -q -w net.ipv6.conf.all.forwarding=0", Hint::Parameters).await;
+        let inside = format!("nsenter --net={} ip", rig.resolver().display());
+        told(
+            &format!("{inside} addr del 10.90.1.2/24 dev ls-r1"),
+            Hint::Addresses,
+        )
+        .await;
         drop(hints);
         let claims = rig.net.observe().await.unwrap().claims;
         let has = |range: &str, source: &str| {
