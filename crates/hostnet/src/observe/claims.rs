@@ -22,6 +22,7 @@ mod openvpn;
 mod page;
 mod podman;
 mod range;
+mod sources;
 mod strongswan;
 mod wireguard;
 
@@ -29,8 +30,9 @@ use ipnetwork::IpNetwork;
 
 use crate::Claim;
 
-pub(crate) use files::{Files, Wanted, wanted};
+pub(crate) use files::Files;
 pub(super) use kernel::Kernel;
+pub(crate) use sources::{Wanted, wanted};
 
 /// What was found out about ranges.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
