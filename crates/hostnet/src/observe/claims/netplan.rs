@@ -68,8 +68,10 @@ pub(super) fn read(page: &mut Page<'_>) {
     let file: Option<File> = match serde_saphyr::from_str(page.text) {
         Ok(file) => file,
         Err(error) => {
+            // The first line says where and what; below is the place in the file.
             let text = error.to_string();
-            return page.note(None, text.lines().next().unwrap_or_default());
+            let first = text.lines().next().unwrap_or_default();
+            return page.note(None, first.trim_start_matches("error: "));
         }
     };
     let Some(network) = file.and_then(|file| file.network) else {
@@ -181,6 +183,9 @@ network:
         assert_eq!(told("/x", "", read), [""; 0]);
         assert_eq!(told("/x", "network: {version: 2}", read), [""; 0]);
         assert_eq!(told("/x", "network:\n  ethernets: [\n", read).len(), 1);
-        assert_eq!(told("/x", "network:\n  ethernets: 7\n", read).len(), 1);
+        assert_eq!(
+            told("/x", "network:\n  ethernets: 7\n", read),
+            ["! /x: line 2 column 14: expected mapping start"]
+        );
     }
 }
