@@ -1,9 +1,11 @@
 //! One job → the calls that do it. No choice is made here.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnetwork::IpNetwork;
 use linkspan_containers::{Containers, SignalError};
-use linkspan_hostnet::HostNet;
+use linkspan_hostnet::{Bound, HostNet};
 use linkspan_plan::{ContainerId, ContainerSpec, Job, Placement};
 use linkspan_telemetry::chain;
 use tokio::sync::watch;
@@ -44,9 +46,14 @@ pub(crate) struct Done {
 /// What a job achieved.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    Started { pid: u32 },
+    Started {
+        pid: u32,
+    },
     Attached,
-    Moved,
+    /// With the sockets that stay bound to an address that is being left.
+    Moved {
+        bound: Vec<String>,
+    },
     Stopped,
     Removed,
 }
@@ -59,7 +66,7 @@ impl Hands {
         let outcome = match &task.job {
             Job::Start { .. } => self.start(&task.spec).await,
             Job::Attach { .. } => self.attach(&task.spec).await.map(|()| Outcome::Attached),
-            Job::Move { to, .. } => self.move_to(&task.spec, to).await.map(|()| Outcome::Moved),
+            Job::Move { to, .. } => self.move_to(&task.spec, to).await,
             Job::Stop { .. } => self.stop(task).await,
             Job::Remove { .. } => self.remove(&task.spec).await,
         };
@@ -110,7 +117,7 @@ impl Hands {
     }
 
     /// New links and addresses before old ones go, and the names of both in its `/etc/hosts` at once.
-    async fn move_to(&self, spec: &ContainerSpec, to: &Placement) -> Result<(), String> {
+    async fn move_to(&self, spec: &ContainerSpec, to: &Placement) -> Result<Outcome, String> {
         for attachment in &to.attachments {
             self.hostnet
                 .attach(spec.id.as_str(), attachment)
@@ -127,7 +134,27 @@ impl Hands {
         self.containers
             .rewrite_hosts(&spec.id, &to.addresses, &to.hosts)
             .await
-            .map_err(|error| chain(&error))
+            .map_err(|error| chain(&error))?;
+        let left: Vec<IpAddr> = to
+            .attachments
+            .iter()
+            .flat_map(|link| link.retiring.iter().map(IpNetwork::ip))
+            .collect();
+        let bound = match self.hostnet.bound_to(spec.id.as_str(), &left).await {
+            Ok(bound) => bound,
+            Err(error) => {
+                tracing::warn!(
+                    container = spec.name,
+                    error = chain(&error),
+                    "its sockets can't be looked at"
+                );
+                Vec::new()
+            }
+        };
+        let words = |bound: &Bound| format!("{}/{}", bound.address, bound.protocol.name());
+        Ok(Outcome::Moved {
+            bound: bound.iter().map(words).collect(),
+        })
     }
 
     async fn stop(&self, mut task: Task) -> Result<Outcome, String> {

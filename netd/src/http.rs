@@ -2,6 +2,7 @@
 
 mod answer;
 mod containers;
+mod firewall;
 mod images;
 mod networks;
 mod sites;
@@ -15,6 +16,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use linkspan_api::client::SOCKET;
 use linkspan_containers::Containers;
+use linkspan_hostnet::HostNet;
 use linkspan_images::Store as Images;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
@@ -55,6 +57,7 @@ pub(crate) struct Api {
     pub(crate) events: Events,
     pub(crate) containers: Containers,
     pub(crate) images: Images,
+    pub(crate) hostnet: HostNet,
 }
 
 /// Binds the socket: mode 0660, group as the settings say.
@@ -153,6 +156,7 @@ async fn route(api: Api, request: HttpRequest<Incoming>) -> Response {
         }
         (&Method::GET, ["v1", "pools"]) => Ok(networks::pools(&api)),
         (&Method::GET, ["v1", "doctor", "network"]) => Ok(networks::report(&api)),
+        (&Method::GET, ["v1", "doctor", "firewall"]) => firewall::report(&api).await,
         (&Method::GET, ["v1", "images"]) => Ok(images::list(&api)),
         (&Method::POST, ["v1", "images", "load"]) => images::load(&api, request).await,
         (&Method::GET, ["v1", "images", "save"]) => images::save(&api, &request),

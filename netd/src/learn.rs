@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use linkspan_containers::{Event, Exit};
 use linkspan_plan::{ContainerId, Health, Job, Run};
+use linkspan_site::Restart;
 use linkspan_telemetry::chain;
 
 use crate::events::now_ms;
@@ -12,6 +13,7 @@ use crate::execute::{Done, Outcome};
 use crate::publish::host_name_servers;
 use crate::ready::{Ready, routed_ports, until_ready};
 use crate::reconcile::{Proxy, Reconciler};
+use crate::requests::ask_for_restart;
 use crate::supervise::Note;
 
 /// Between attempts at a job that fails.
@@ -222,17 +224,19 @@ impl Reconciler {
                 self.host.made_links.extend(links);
                 self.emit_for(&done.id, "container", &name, "repaired", "its links were gone");
             }
-            Ok(Outcome::Moved) => {
-                if let Job::Move { to, .. } = done.job {
-                    seen.record.spec.put(*to);
-                    let links = &seen.record.spec.attachments;
-                    let at: Vec<String> = links.iter().map(|link| link.v4.ip().to_string()).collect();
-                    self.host
-                        .made_links
-                        .extend(links.iter().map(|link| link.host_link.clone()));
-                    let batch = std::mem::take(&mut self.unsaved);
-                    self.unsaved = batch.record(&seen.record);
-                    self.emit_for(&done.id, "container", &name, "moved", &at.join(", "));
+            Ok(Outcome::Moved { bound }) => {
+                let Job::Move { to, .. } = done.job else { return };
+                seen.record.spec.put(*to);
+                let links = &seen.record.spec.attachments;
+                let at: Vec<String> = links.iter().map(|link| link.v4.ip().to_string()).collect();
+                self.host
+                    .made_links
+                    .extend(links.iter().map(|link| link.host_link.clone()));
+                let batch = std::mem::take(&mut self.unsaved);
+                self.unsaved = batch.record(&seen.record);
+                self.emit_for(&done.id, "container", &name, "moved", &at.join(", "));
+                if !bound.is_empty() {
+                    self.restart_bound(&done.id, &bound);
                 }
             }
             Ok(Outcome::Stopped) => {
@@ -263,6 +267,29 @@ impl Reconciler {
                 self.emit_for(&done.id, "container", &name, "failed", &why);
             }
         }
+    }
+
+    /// A program that listens at one address and not at all of them doesn't follow a move: it is started again, if its
+    /// policy allows.
+    fn restart_bound(&mut self, id: &ContainerId, bound: &[String]) {
+        let Some(seen) = self.seen.get(id) else { return };
+        let at = bound.join(", ");
+        let (restarts, detail) = match seen.record.spec.restart {
+            Restart::No => (
+                false,
+                format!("it listens at {at}, which it is losing, and its policy is not to restart it"),
+            ),
+            _ => (
+                true,
+                format!("it listens at {at}, which it is losing; it is restarted"),
+            ),
+        };
+        let name = seen.record.spec.name.clone();
+        if restarts {
+            ask_for_restart(&mut self.desired, seen);
+            self.desired_unsaved = true;
+        }
+        self.emit_for(id, "container", &name, "bound", &detail);
     }
 
     pub(crate) fn learn_ready(&mut self, ready: &Ready) {

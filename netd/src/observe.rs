@@ -49,11 +49,7 @@ impl Reconciler {
     /// Ranges that others were seen to use.
     pub(crate) fn claims(&self) -> Vec<Claim> {
         let seen = self.host.observed.iter().flat_map(|seen| &seen.claims);
-        seen.map(|claim| Claim {
-            range: claim.range,
-            source: claim.source.clone(),
-        })
-        .collect()
+        seen.map(plan_claim).collect()
     }
 
     /// Looks up what a site's image names stand for.
@@ -75,6 +71,14 @@ impl Reconciler {
                 observed.images.insert(name.to_owned(), plan_image(&image));
             }
         }
+    }
+}
+
+/// A claim in the planner's words.
+pub(crate) fn plan_claim(claim: &linkspan_hostnet::Claim) -> Claim {
+    Claim {
+        range: claim.range,
+        source: claim.source.clone(),
     }
 }
 

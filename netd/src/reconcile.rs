@@ -20,7 +20,7 @@ use std::time::Duration;
 use linkspan_api::feed;
 use linkspan_api::v1::{Event, SiteSource};
 use linkspan_containers::Containers;
-use linkspan_hostnet::HostNet;
+use linkspan_hostnet::{Hint, HostNet};
 use linkspan_images::Store as Images;
 use linkspan_plan::{
     Conflict, ContainerId, Desired, HostPort, Job, Leases, Observation, Plan, Published, Run, Standing, World,
@@ -119,6 +119,8 @@ pub(crate) struct Reconciler {
     pub(crate) troubles: BTreeMap<String, String>,
     /// Told of already.
     pub(crate) conflicts: Vec<Conflict>,
+    /// Other firewalls were told of our bridges.
+    pub(crate) coexists: bool,
     pub(crate) view: watch::Sender<Arc<View>>,
 }
 
@@ -145,7 +147,7 @@ pub(crate) struct Inboxes {
 enum News {
     Request(Request),
     Container(linkspan_containers::Event),
-    Hint,
+    Hint(Hint),
     Note(Note),
     Job(Done),
     Ready(Ready),
@@ -190,7 +192,7 @@ impl Reconciler {
             Some(ended) = self.probes.join_next() => ended.map_or(News::Nothing, News::Ready),
             Some(note) = inboxes.notes.recv() => News::Note(note),
             Some(request) = inboxes.requests.recv() => News::Request(request),
-            Some(hint) = inboxes.hints.recv() => { tracing::debug!(?hint, "the kernel changed"); News::Hint },
+            Some(hint) = inboxes.hints.recv() => News::Hint(hint),
             () = sleep_until(again) => News::Timer,
         }
     }
@@ -225,8 +227,8 @@ impl Reconciler {
         if let Ok(note) = inboxes.notes.try_recv() {
             return Some(News::Note(note));
         }
-        if inboxes.hints.try_recv().is_ok() {
-            return Some(News::Hint);
+        if let Ok(hint) = inboxes.hints.try_recv() {
+            return Some(News::Hint(hint));
         }
         inboxes.requests.try_recv().ok().map(News::Request)
     }
@@ -235,7 +237,16 @@ impl Reconciler {
         match news {
             News::Request(request) => self.serve(request).await,
             News::Container(event) => self.learn_event(event),
-            News::Hint | News::Timer => self.look_at_host().await,
+            News::Hint(Hint::Foreign) => self.coexist().await,
+            News::Hint(hint) => {
+                tracing::debug!(?hint, "the kernel changed");
+                self.look_at_host().await;
+            }
+            News::Timer => {
+                self.look_at_host().await;
+                // The older packet filter tells nobody of its changes.
+                self.coexist().await;
+            }
             News::Note(note) => self.learn_note(note),
             News::Job(done) => self.learn_done(done),
             News::Ready(ready) => self.learn_ready(&ready),
@@ -280,6 +291,7 @@ impl Reconciler {
         if let Some(wake_ms) = plan.wake_ms {
             again = again.min(now + Duration::from_millis(wake_ms.saturating_sub(world.now_ms)));
         }
+        let lacks = self.lacks(&plan);
         if let Err(error) = self.remember(&plan).await {
             // Nothing may be done that isn't noted down.
             self.trouble("store", chain(&error));
@@ -290,9 +302,12 @@ impl Reconciler {
         }
         self.troubles.remove("store");
         self.tell_conflicts(&plan);
-        let mut whole = self.make_networks(&plan).await;
+        let mut whole = self.make_networks(&plan, lacks).await;
         whole &= self.bind_ports(&plan);
         whole &= self.set_firewall(&plan).await;
+        if self.coexists != self.wants_to_coexist() {
+            self.coexist().await;
+        }
         whole &= self.publish(&plan);
         self.start_jobs(&plan);
         whole &= self.remove_networks(&plan).await;

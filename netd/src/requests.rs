@@ -422,7 +422,7 @@ impl Reconciler {
 }
 
 /// Above what it has obeyed, also when an earlier life of its site has left the count behind.
-fn ask_for_restart(desired: &mut Desired, seen: &Observation) {
+pub(crate) fn ask_for_restart(desired: &mut Desired, seen: &Observation) {
     let asked = desired.restarts.entry(seen.record.slot.clone()).or_insert(0);
     *asked = (*asked).max(seen.record.obeyed_restart) + 1;
 }

@@ -70,6 +70,9 @@ pub(crate) struct Settings {
     pub pools: Vec<PoolSetting>,
     /// Ranges that networks must not touch.
     pub avoid: Vec<IpNetwork>,
+    /// Tell other firewalls (Docker's, ufw, firewalld) that our bridges' traffic is ours to judge: one accept each, where
+    /// they have a place for it.
+    pub firewall_coexist: bool,
     /// Name servers instead of those in `/etc/resolv.conf`.
     pub name_servers: Vec<IpAddr>,
     /// First host id for containers.
@@ -146,6 +149,7 @@ impl Default for Settings {
                 })
                 .collect(),
             avoid: Vec::new(),
+            firewall_coexist: true,
             name_servers: Vec::new(),
             ids_first: 1 << 30,
             ids_ranges: 8_192,

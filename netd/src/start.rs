@@ -152,6 +152,7 @@ impl Netd {
             events: events.clone(),
             containers: containers.clone(),
             images: images.clone(),
+            hostnet: hostnet.clone(),
         };
         let mut reconciler = Reconciler {
             plan_settings: plan_settings(&settings, seed),
@@ -185,6 +186,7 @@ impl Netd {
             touched: BTreeSet::new(),
             troubles: BTreeMap::new(),
             conflicts: Vec::new(),
+            coexists: false,
             view,
             settings,
         };

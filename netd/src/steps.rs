@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use linkspan_api::feed;
-use linkspan_hostnet::TableState;
-use linkspan_plan::{ContainerId, Job, Plan, Run};
+use linkspan_hostnet::{AcceptChange, TableState};
+use linkspan_plan::{ContainerId, Job, NetworkSpec, Plan, Run};
 use linkspan_telemetry::chain;
 use tokio::sync::watch;
 
@@ -14,29 +14,21 @@ use crate::reconcile::Reconciler;
 use crate::supervise::Order;
 
 impl Reconciler {
-    pub(crate) async fn make_networks(&mut self, plan: &Plan) -> bool {
+    /// `lacks` is what [`Reconciler::lacks`] said before the plan's promises were made.
+    pub(crate) async fn make_networks(&mut self, plan: &Plan, lacks: Vec<Option<Vec<String>>>) -> bool {
         let mut whole = true;
-        for spec in &plan.networks {
-            let mending = self
-                .host
-                .observed
-                .as_ref()
-                .is_some_and(|seen| seen.networks.contains_key(&spec.bridge))
-                || self.seen.values().any(|seen| {
-                    matches!(seen.run, Run::Running { .. })
-                        && seen
-                            .record
-                            .spec
-                            .attachments
-                            .iter()
-                            .any(|link| link.bridge == spec.bridge)
-                });
+        for (spec, lacks) in plan.networks.iter().zip(lacks) {
             match self.hostnet.ensure_network(spec).await {
                 Ok(()) => {
                     self.host.made_bridges.insert(spec.bridge.clone());
                     self.troubles.remove(&spec.bridge);
-                    let action = if mending { "repaired" } else { "created" };
-                    self.emit(None, "network", &spec.id.0, action, &spec.v4.to_string());
+                    let (action, detail) = match lacks {
+                        // It was changed, not damaged: whoever changed it tells.
+                        Some(lacks) if lacks.is_empty() => continue,
+                        Some(lacks) => ("repaired", format!("gone: {}", lacks.join(", "))),
+                        None => ("created", spec.v4.to_string()),
+                    };
+                    self.emit(None, "network", &spec.id.0, action, &detail);
                 }
                 Err(error) => {
                     self.trouble(&spec.bridge, chain(&error));
@@ -45,6 +37,55 @@ impl Reconciler {
             }
         }
         whole
+    }
+
+    /// What somebody took from each network that is to be made: absent for one that is new, nothing for one that the plan
+    /// itself changes.
+    pub(crate) fn lacks(&self, plan: &Plan) -> Vec<Option<Vec<String>>> {
+        plan.networks.iter().map(|spec| self.lost(spec)).collect()
+    }
+
+    fn lost(&self, spec: &NetworkSpec) -> Option<Vec<String>> {
+        let promised = self.leases.networks.get(&spec.bridge)?;
+        if linkspan_plan::network_spec(&spec.bridge, promised, &self.seen) != *spec {
+            return Some(Vec::new());
+        }
+        if let Some(found) = self.host.observed.as_ref()?.networks.get(&spec.bridge) {
+            return Some(found.missing(spec));
+        }
+        let mut running = self
+            .seen
+            .values()
+            .filter(|seen| matches!(seen.run, Run::Running { .. }));
+        let in_use = running.any(|seen| {
+            let mut links = seen.record.spec.attachments.iter();
+            links.any(|link| link.bridge == spec.bridge)
+        });
+        in_use.then(|| vec!["the bridge".to_owned()])
+    }
+
+    pub(crate) fn wants_to_coexist(&self) -> bool {
+        self.settings.firewall_coexist && !self.leases.networks.is_empty()
+    }
+
+    /// Tells other firewalls that what our bridges carry is ours to judge, as long as there are any.
+    pub(crate) async fn coexist(&mut self) {
+        let on = self.wants_to_coexist();
+        self.coexists = on;
+        match self.hostnet.coexist(on).await {
+            Ok(accepts) => {
+                self.troubles.remove("other firewalls");
+                for accept in accepts {
+                    let (action, detail) = match accept.done {
+                        AcceptChange::Kept => continue,
+                        AcceptChange::Made => ("accepted", "an accept for our bridges was made there"),
+                        AcceptChange::Removed => ("withdrawn", "our accept there was removed"),
+                    };
+                    self.emit(None, "firewall", &accept.place, action, detail);
+                }
+            }
+            Err(error) => self.trouble("other firewalls", chain(&error)),
+        }
     }
 
     pub(crate) async fn set_firewall(&mut self, plan: &Plan) -> bool {

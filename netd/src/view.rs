@@ -12,6 +12,7 @@ use linkspan_plan::{Health, Job, Observation, Plan, Run};
 use linkspan_site::{Action, HostPattern, Port, ProjectName, Site, Target};
 
 use crate::events::now_ms;
+use crate::observe::plan_claim;
 use crate::publish::https_port;
 use crate::reconcile::{Reconciler, View};
 use networks::Ground;
@@ -150,12 +151,17 @@ impl Reconciler {
 
 impl Reconciler {
     fn ground(&self, plan: &Plan) -> Ground {
+        let seen = self.host.observed.as_ref();
         Ground {
             leases: plan.leases.clone(),
             conflicts: plan.conflicts.clone(),
             claims: self.claims(),
-            disregarded: Vec::new(),
-            notes: Vec::new(),
+            disregarded: seen
+                .iter()
+                .flat_map(|seen| &seen.disregarded)
+                .map(|(claim, why)| (plan_claim(claim), (*why).to_owned()))
+                .collect(),
+            notes: seen.map(|seen| seen.notes.clone()).unwrap_or_default(),
             settings: Some(self.plan_settings.clone()),
         }
     }
