@@ -1,6 +1,8 @@
 //! Which changes make a chain as it should be.
 
+use super::change::Change;
 use super::*;
+use crate::foreign::Rule;
 
 /// A chain as its saved lines say, its rules numbered from 1.
 fn rules(lines: &[&str]) -> Vec<Rule> {

@@ -78,6 +78,17 @@ pub(crate) enum Field {
     Status(u32),
 }
 
+impl Field {
+    /// Bytes that it has alone in a set's key.
+    pub(crate) fn length(self) -> u32 {
+        match self {
+            Self::In | Self::Out => 16,
+            Self::State(_) | Self::Status(_) => 4,
+            Self::Family | Self::Protocol => 1,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Condition {
     Link(Direction, Name, Negated),
@@ -125,10 +136,7 @@ pub(crate) enum Link<'a> {
 impl Rule {
     /// Does it let packets of our bridges through, because they are ours?
     pub(crate) fn is_for_us(&self) -> bool {
-        self.action == Action::Accept
-            && self.conditions.iter().any(|condition| {
-                matches!(condition, Condition::Link(_, name, false) if name.text.starts_with(LINK_PREFIX))
-            })
+        self.action == Action::Accept && self.names_our_bridges()
     }
 
     /// Does it speak of what comes from our bridges?
@@ -140,17 +148,9 @@ impl Rule {
 
     /// Does it speak of links of ours at all?
     pub(crate) fn names_our_bridges(&self) -> bool {
-        let ours = |bytes: &[u8]| bytes.starts_with(LINK_PREFIX.as_bytes());
-        let by_map = match &self.action {
-            Action::Map(Field::In | Field::Out, map) => map.keys().any(|key| ours(key)),
-            _ => false,
-        };
-        by_map
-            || self.conditions.iter().any(|condition| match condition {
-                Condition::Link(_, name, _) => name.text.starts_with(LINK_PREFIX),
-                Condition::Listed(Field::In | Field::Out, list, _) => list.iter().any(|name| ours(name)),
-                _ => false,
-            })
+        self.conditions.iter().any(
+            |condition| matches!(condition, Condition::Link(_, name, false) if name.text.starts_with(LINK_PREFIX)),
+        )
     }
 
     /// Does it apply? Absent: it depends on what we don't know.

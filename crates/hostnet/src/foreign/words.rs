@@ -64,7 +64,10 @@ pub(super) fn effect(base: &Base, effects: &[ForeignEffect], accepts_ours: bool)
         sentences.push(format!("drops {}", listed(&dropped)));
     }
     if !depends.is_empty() {
-        sentences.push(format!("may drop {}", listed(&depends)));
+        sentences.push(format!(
+            "may drop, depending on addresses, ports or marks, {}",
+            listed(&depends)
+        ));
     }
     if sentences.is_empty() {
         sentences.push(if accepts_ours {

@@ -300,7 +300,7 @@ fn a_policy_without_a_place_for_others_is_left_alone() {
 fn the_older_filter_is_told_by_its_own_program() {
     on_a_host(async |rig| {
         if !try_sh("iptables-legacy -S").status.success() {
-            println!("SKIP: this kernel has no legacy filter");
+            skip("this kernel has no legacy filter");
             return;
         }
         let traffic = Traffic::new(&rig).await;

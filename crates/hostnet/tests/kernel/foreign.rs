@@ -1,6 +1,8 @@
 //! What is told of other firewalls, and of our own rules.
 
-use linkspan_hostnet::{Backend, Flow, ForeignChain, Outcome, Owner};
+use std::time::Duration;
+
+use linkspan_hostnet::{Backend, Flow, ForeignChain, Hint, Outcome, Owner};
 use linkspan_plan::Firewall;
 use linkspan_site::Protocol::Tcp;
 
@@ -88,7 +90,7 @@ fn traffic_within_a_network_counts_where_frames_are_shown() {
             .status
             .success()
         {
-            println!("SKIP: this kernel has no bridge netfilter");
+            skip("this kernel has no bridge netfilter");
             return;
         }
         docker("iptables-nft");
@@ -141,10 +143,74 @@ fn chains_of_nftables_are_read_with_their_maps() {
 }
 
 #[test]
+fn answers_are_told_from_new_connections_by_iptables_own_matches() {
+    on_a_host(async |rig| {
+        rig.networks().await;
+        sh("iptables-nft -P FORWARD DROP");
+        sh("iptables-nft -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT");
+        sh("ip6tables-nft -P FORWARD DROP");
+        sh("ip6tables-nft -A FORWARD -m rt --rt-type 0 -j DROP");
+        sh("ip6tables-nft -A FORWARD -m state ! --state NEW,INVALID -m comment --comment answers -j ACCEPT");
+        let chains = rig.net.foreign_chains().await.unwrap();
+        for family in ["ip", "ip6"] {
+            let forward = outcomes(named(&chains, family, "FORWARD"));
+            assert!(
+                forward.contains(&(Flow::Answers, Outcome::Passes)),
+                "{family}: {forward:?}"
+            );
+            assert!(
+                forward.contains(&(Flow::Outward, Outcome::Dropped)),
+                "{family}: {forward:?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_map_of_pairs_of_links_is_more_than_we_can_tell() {
+    on_a_host(async |rig| {
+        rig.networks().await;
+        for line in [
+            "add table inet mine",
+            "add chain inet mine pass { type filter hook forward priority 0; policy drop; }",
+            "add rule inet mine pass iifname . oifname { uplink . ls-b1, eth7 . eth8 } accept",
+            "add rule inet mine pass iifname vmap { eth7 : drop, uplink : accept }",
+        ] {
+            sh(&format!("nft {line}"));
+        }
+        let chains = rig.net.foreign_chains().await.unwrap();
+        let pass = outcomes(named(&chains, "inet", "pass"));
+        assert!(pass.contains(&(Flow::Published, Outcome::Passes)), "{pass:?}");
+        assert!(pass.contains(&(Flow::Outward, Outcome::Depends)), "{pass:?}");
+    });
+}
+
+#[test]
+fn changes_of_others_rules_are_told_but_not_those_of_their_sets() {
+    on_a_host(async |rig| {
+        let mut hints = rig.net.watch();
+        let told = async |hints: &mut tokio::sync::mpsc::Receiver<Hint>| {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            std::iter::from_fn(|| hints.try_recv().ok()).any(|hint| hint == Hint::Foreign)
+        };
+        sh("nft add table ip f2b");
+        sh("nft add set ip f2b banned { type ipv4_addr; }");
+        sh("nft add chain ip f2b input { type filter hook input priority -1; }");
+        assert!(told(&mut hints).await);
+        sh("nft add element ip f2b banned { 203.0.113.9 }");
+        assert!(!told(&mut hints).await, "a ban is no business of ours");
+        rig.networks().await;
+        assert!(!told(&mut hints).await, "our own table is no foreign one");
+        sh("nft add rule ip f2b input ip saddr @banned drop");
+        assert!(told(&mut hints).await);
+    });
+}
+
+#[test]
 fn the_older_filter_is_read_by_its_program() {
     on_a_host(async |rig| {
         if !try_sh("iptables-legacy -S").status.success() {
-            println!("SKIP: this kernel has no legacy filter");
+            skip("this kernel has no legacy filter");
             return;
         }
         rig.networks().await;

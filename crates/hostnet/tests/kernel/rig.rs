@@ -31,11 +31,7 @@ pub(crate) struct Rig {
 /// Runs `test` on a fresh host. Skips, and says so, where that takes privileges that we don't have.
 pub(crate) fn on_a_host<F: Future<Output = ()>>(test: impl FnOnce(Rig) -> F) {
     if let Err(reason) = become_a_host() {
-        println!("SKIP: no namespaces here: {reason}");
-        assert!(
-            std::env::var("CI").as_deref() != Ok("true"),
-            "namespaces are needed under CI"
-        );
+        skip(&format!("no namespaces here: {reason}"));
         return;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -47,6 +43,15 @@ pub(crate) fn on_a_host<F: Future<Output = ()>>(test: impl FnOnce(Rig) -> F) {
         let net = open(run_dir.path()).await;
         test(Rig { net, run_dir }).await;
     });
+}
+
+/// Says why a test can't run here; under CI it must.
+pub(crate) fn skip(reason: &str) {
+    println!("SKIP: {reason}");
+    assert!(
+        std::env::var("CI").as_deref() != Ok("true"),
+        "under CI this is needed: {reason}"
+    );
 }
 
 fn become_a_host() -> Result<(), String> {

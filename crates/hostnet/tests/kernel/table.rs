@@ -59,12 +59,15 @@ fn another_tool_reads_what_was_meant() {
         let desired = firewall([
             publish(Tcp, HOST4, 8080, guest4(1, 10), 80),
             publish(Udp, std::net::Ipv6Addr::UNSPECIFIED, 53, guest6(2, 10), 5353),
+            publish_run(Tcp, HOST4, 20_000, 10_000, guest4(1, 10)),
         ]);
         rig.net.apply_firewall(&desired).await.unwrap();
         let text = sh("nft list table inet linkspan");
         for part in [
             "tcp . 192.0.2.1 . 8080 : 10.90.1.10 . 80",
             "udp . 53 : fd90:0:0:2::a . 5353",
+            "tcp . 192.0.2.1 . 20000-29999 : 10.90.1.10",
+            "dnat ip to meta l4proto . ip daddr . th dport map @runs4",
             "elements = { 10.90.1.0/24, 10.90.2.0/24 }",
             "fd90:0:0:1::/64",
             "\"ls-b1\" . \"ls-b1\"",
