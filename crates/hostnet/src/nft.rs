@@ -22,18 +22,25 @@
 //! watched.
 //!
 //! *Order among other tables.* A packet runs through the chains of all tables at a hook, by priority, and a drop is
-//! final while an accept is only our own opinion. So nothing of ours can open what another firewall closes. Ours
-//! drops first what needs no tracking (priority raw, -300), decides NAT just before the customary -100 and 100, where
-//! of several chains the first that matches a connection wins, and filters at the customary 0.
+//! final while an accept is only our own opinion. So nothing of ours can open what another firewall closes; for that see
+//! `coexist.rs`, and `foreign.rs` for what others do. Ours drops first what needs no tracking (priority raw, -300),
+//! decides NAT just before the customary -100 and 100, where of several chains the first that matches a connection wins,
+//! and filters at the customary 0.
 //!
-//! *Who may go where.* Within a bridge: everything, unless it is isolated: its members reach only the resolver, and
-//! the bridge itself drops what they send each other. From a bridge to the outside: if it has a way out. From the
-//! outside to a bridge, or from one bridge to another: answers, and what was published (`ct status dnat`). The rest
-//! is dropped. A published port is found by address and port, then by port alone if the address is one of the host's;
-//! never for 127.0.0.0/8 and ::1, whose ports are sockets of the data plane. Ports in a row that keep their numbers are one
-//! element of a map of ranges, asked after the hashed map of single ports. The client's address is kept, except
-//! when a container asks a published port that leads back to its own network: there the answer would bypass us, so
-//! the question is masqueraded.
+//! *Who may go where.* Within a bridge: everything. From a bridge to the outside: if it has a way out. From the outside
+//! to a bridge, or from one bridge to another: answers, and what was published (`ct status dnat`). The rest is dropped. A
+//! published port is found by address and port, then by port alone if the address is one of the host's; never for
+//! 127.0.0.0/8 and ::1, whose ports are sockets of the data plane. Ports in a row that keep their numbers are one element
+//! of a map of ranges, asked after the hashed map of single ports. The client's address is kept, except when a container
+//! asks a published port that leads back to its own network: there the answer would bypass us, so the question is
+//! masqueraded.
+//!
+//! *Isolated bridges.* Their members are ports that don't see each other's frames. What one sends another by way of the
+//! host is dropped here like what goes from one network to another; the resolver's leg, which is on the bridge too, is
+//! told from that by its time to live. With `bridge-nf-call-iptables` a bridge turns round by itself what was sent to a
+//! published port of the same bridge, and loses it between isolated ports. Members of such a bridge are therefore not
+//! led to ports on all addresses, which the data plane's sockets serve as well; to ports on one address, and to runs, of
+//! a member of their own network they have no way there.
 
 mod batch;
 mod elements;
