@@ -141,6 +141,17 @@ impl HostNet {
         sandbox::create(&self.pins().join(name), &self.inner.config.binary, name, ids).await
     }
 
+    /// Makes and pins a user namespace alone, for a container in the host's network; gives where. One that exists is kept.
+    /// [`HostNet::remove_sandbox`] lets go of it.
+    pub async fn create_users(&self, name: &str, ids: IdRange) -> Result<PathBuf, SandboxError> {
+        sandbox::create_users(&self.pins().join(name), &self.inner.config.binary, name, ids).await
+    }
+
+    /// The pinned namespaces of a container, for another one that joins its network; absent when it has none.
+    pub fn find_sandbox(&self, name: &str) -> Option<Sandbox> {
+        sandbox::find(&self.pins().join(name))
+    }
+
     /// Lets go of a container's namespaces; the kernel frees them when its last process is gone.
     pub async fn remove_sandbox(&self, name: &str) -> Result<(), SandboxError> {
         Ok(sandbox::remove(&self.pins().join(name))?)

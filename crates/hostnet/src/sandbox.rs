@@ -4,6 +4,9 @@
 //! nor mount sysfs. Whoever makes a network namespace in the user namespace that he is in makes it belong there, but
 //! a process with threads can't enter a user namespace at all. So a helper of our own binary, the role `sandbox`,
 //! makes both at once and waits, while we write its id maps (which takes the host's root) and pin what it made.
+//!
+//! A container in the host's network has a user namespace only. One in another container's network has that one's sandbox
+//! and none of its own: only in the user namespace that the network belongs to is it root there.
 
 mod child;
 
@@ -24,7 +27,24 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What the helper says when its namespaces are made.
 const READY: &[u8] = b"ready";
 
-/// Makes and pins the namespaces, or finds them.
+/// What is to be made.
+struct Wish {
+    ids: Option<IdRange>,
+    user: Option<PathBuf>,
+    net: Option<PathBuf>,
+}
+
+impl Wish {
+    /// The network is pinned last, so a sandbox that has one is whole.
+    fn is_there(&self) -> bool {
+        self.user
+            .iter()
+            .chain(&self.net)
+            .all(|path| netns::is_pinned(path))
+    }
+}
+
+/// Makes and pins both namespaces, or finds them.
 pub(crate) async fn create(
     folder: &Path,
     binary: &Path,
@@ -35,16 +55,50 @@ pub(crate) async fn create(
         user: ids.map(|_| folder.join("user")),
         net: folder.join("net"),
     };
-    if netns::is_pinned(&sandbox.net) && sandbox.user.as_deref().is_none_or(netns::is_pinned) {
-        return Ok(sandbox);
+    let wish = Wish {
+        ids,
+        user: sandbox.user.clone(),
+        net: Some(sandbox.net.clone()),
+    };
+    make(folder, binary, name, &wish).await.map(|()| sandbox)
+}
+
+/// Makes and pins a user namespace without a network, or finds it.
+pub(crate) async fn create_users(
+    folder: &Path,
+    binary: &Path,
+    name: &str,
+    ids: IdRange,
+) -> Result<PathBuf, SandboxError> {
+    let user = folder.join("user");
+    let wish = Wish {
+        ids: Some(ids),
+        user: Some(user.clone()),
+        net: None,
+    };
+    make(folder, binary, name, &wish).await.map(|()| user)
+}
+
+/// What is pinned in `folder`, if it is a whole sandbox.
+pub(crate) fn find(folder: &Path) -> Option<Sandbox> {
+    let (user, net) = (folder.join("user"), folder.join("net"));
+    netns::is_pinned(&net).then(|| Sandbox {
+        user: netns::is_pinned(&user).then_some(user),
+        net,
+    })
+}
+
+async fn make(folder: &Path, binary: &Path, name: &str, wish: &Wish) -> Result<(), SandboxError> {
+    if wish.is_there() {
+        return Ok(());
     }
     remove(folder)?;
     std::fs::create_dir_all(folder).map_err(|source| NamespaceError::Pin {
         path: folder.to_owned(),
         source,
     })?;
-    let mut helper = spawn(binary, ids.is_some())?;
-    let made = adopt(&mut helper, name, &sandbox, ids).await;
+    let mut helper = spawn(binary, wish)?;
+    let made = adopt(&mut helper, name, wish).await;
     // Its work is done. Had we died meanwhile, it would have ended with its standard input.
     let _ = helper.start_kill();
     let _ = helper.wait().await;
@@ -52,7 +106,7 @@ pub(crate) async fn create(
         // The failure is what matters; what is left of the attempt is removed by the next one.
         let _ = remove(folder);
     }
-    made.map(|()| sandbox)
+    made
 }
 
 /// Lets go of the namespaces in `folder`.
@@ -68,9 +122,12 @@ pub(crate) fn remove(folder: &Path) -> Result<(), NamespaceError> {
     }
 }
 
-fn spawn(binary: &Path, users: bool) -> Result<Child, SandboxError> {
+fn spawn(binary: &Path, wish: &Wish) -> Result<Child, SandboxError> {
     let mut command = Command::new(binary);
-    command.arg("sandbox").args(users.then_some(child::USERS));
+    command
+        .arg("sandbox")
+        .args(wish.user.as_ref().map(|_| child::USERS))
+        .args(wish.net.is_none().then_some(child::NO_NETWORK));
     command
         .env_clear()
         .stdin(Stdio::piped())
@@ -83,12 +140,7 @@ fn spawn(binary: &Path, users: bool) -> Result<Child, SandboxError> {
     })
 }
 
-async fn adopt(
-    helper: &mut Child,
-    name: &str,
-    sandbox: &Sandbox,
-    ids: Option<IdRange>,
-) -> Result<(), SandboxError> {
+async fn adopt(helper: &mut Child, name: &str, wish: &Wish) -> Result<(), SandboxError> {
     let failed = |reason: String| SandboxError::Clone {
         name: name.to_owned(),
         reason,
@@ -104,7 +156,7 @@ async fn adopt(
         Err(_) => return Err(failed(format!("no answer within {} s", PATIENCE.as_secs()))),
     }
     let proc = PathBuf::from(format!("/proc/{pid}"));
-    if let Some(ids) = ids {
+    if let Some(ids) = wish.ids {
         let map = format!("0 {} {}", ids.first, ids.count);
         for file in ["uid_map", "gid_map"] {
             std::fs::write(proc.join(file), &map).map_err(|source| SandboxError::Map {
@@ -114,11 +166,13 @@ async fn adopt(
             })?;
         }
     }
-    if let Some(user) = &sandbox.user {
+    if let Some(user) = &wish.user {
         netns::pin(&proc.join("ns/user"), user)?;
     }
     // Last, since a pinned network is what makes a sandbox count as there.
-    netns::pin(&proc.join("ns/net"), &sandbox.net)?;
+    if let Some(net) = &wish.net {
+        netns::pin(&proc.join("ns/net"), net)?;
+    }
     Ok(())
 }
 

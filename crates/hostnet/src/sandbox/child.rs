@@ -11,12 +11,14 @@ use crate::sysctl;
 
 /// Argument: a user namespace too.
 pub(super) const USERS: &str = "--users";
+/// Argument: no network namespace.
+pub(super) const NO_NETWORK: &str = "--no-network";
 
 /// The role `sandbox`. Call it from `main` before any thread is started: a process with threads may not make a user
 /// namespace. It ends when its standard input does.
 pub fn sandbox_main() -> ExitCode {
-    let users = std::env::args().any(|argument| argument == USERS);
-    match run(users) {
+    let told = |word: &str| std::env::args().any(|argument| argument == word);
+    match run(told(USERS), !told(NO_NETWORK)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -25,14 +27,15 @@ pub fn sandbox_main() -> ExitCode {
     }
 }
 
-fn run(users: bool) -> io::Result<()> {
-    let flags = if users {
-        CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET
-    } else {
-        CloneFlags::CLONE_NEWNET
-    };
+fn run(users: bool, network: bool) -> io::Result<()> {
+    let mut flags = CloneFlags::empty();
+    flags.set(CloneFlags::CLONE_NEWUSER, users);
+    flags.set(CloneFlags::CLONE_NEWNET, network);
     unshare(flags)?;
-    prepare()?;
+    // Without a network of our own we would change the host's.
+    if network {
+        prepare()?;
+    }
     let mut out = io::stdout().lock();
     out.write_all(super::READY)?;
     out.flush()?;

@@ -12,5 +12,6 @@ mod ports;
 mod repair;
 mod rig;
 mod runs;
+mod sandboxes;
 mod table;
 mod talk;
