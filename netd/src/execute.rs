@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 use linkspan_containers::{Containers, SignalError};
 use linkspan_hostnet::{Bound, HostNet};
-use linkspan_plan::{ContainerId, ContainerSpec, Job, Placement};
+use linkspan_plan::{ContainerId, ContainerSpec, Job, NetworkNamespace, Placement};
 use linkspan_telemetry::chain;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -74,15 +74,7 @@ impl Hands {
     }
 
     async fn start(&self, spec: &ContainerSpec) -> Result<Outcome, String> {
-        let sandbox = self
-            .hostnet
-            .create_sandbox(spec.id.as_str(), spec.ids)
-            .await
-            .map_err(|error| chain(&error))?;
-        let sandbox = linkspan_containers::Sandbox {
-            user: sandbox.user,
-            net: sandbox.net,
-        };
+        let sandbox = self.sandbox(spec).await?;
         if self.containers.phase(&spec.id).is_some() {
             self.containers
                 .renew(&spec.id)
@@ -104,6 +96,30 @@ impl Hands {
             .await
             .map_err(|error| chain(&error))?;
         Ok(Outcome::Started { pid })
+    }
+
+    /// Makes the namespaces that a container has of its own, and finds those that it shares.
+    async fn sandbox(&self, spec: &ContainerSpec) -> Result<linkspan_containers::Sandbox, String> {
+        let made = match (&spec.network, spec.ids) {
+            (NetworkNamespace::Own, ids) => self.hostnet.create_sandbox(spec.id.as_str(), ids).await,
+            (NetworkNamespace::Host, Some(ids)) => {
+                let user = self.hostnet.create_users(spec.id.as_str(), ids).await;
+                let user = Some(user.map_err(|error| chain(&error))?);
+                return Ok(linkspan_containers::Sandbox { user, net: None });
+            }
+            (NetworkNamespace::Host, None) => return Ok(linkspan_containers::Sandbox::default()),
+            (NetworkNamespace::Container(target), _) => {
+                let found = self.hostnet.find_sandbox(target.as_str());
+                Ok(found.ok_or_else(|| {
+                    format!("container `{target}`, whose network is to be shared, is not there")
+                })?)
+            }
+        };
+        let made = made.map_err(|error| chain(&error))?;
+        Ok(linkspan_containers::Sandbox {
+            user: made.user,
+            net: Some(made.net),
+        })
     }
 
     async fn attach(&self, spec: &ContainerSpec) -> Result<(), String> {
@@ -132,7 +148,7 @@ impl Hands {
                 .map_err(|error| chain(&error))?;
         }
         self.containers
-            .rewrite_hosts(&spec.id, &to.addresses, &to.hosts)
+            .rewrite_hosts(&spec.id, to)
             .await
             .map_err(|error| chain(&error))?;
         let left: Vec<IpAddr> = to

@@ -6,7 +6,7 @@ use std::os::linux::fs::MetadataExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 
-use linkspan_plan::{ContainerSpec, MountKind};
+use linkspan_plan::{ContainerSpec, MountKind, NetworkNamespace};
 use linkspan_site::{Device, Seccomp};
 use serde_json::{Value, json};
 
@@ -43,13 +43,17 @@ const READ_ONLY: [&str; 5] = [
     "/proc/sysrq-trigger",
 ];
 
-/// Why a device can't be given.
+/// Why a container can't be described as asked for.
 #[derive(Debug, thiserror::Error)]
-#[error("device `{}` is not there or no device", .path.display())]
-pub(crate) struct DeviceError {
-    path: PathBuf,
-    #[source]
-    source: std::io::Error,
+pub(crate) enum BundleError {
+    #[error("device `{}` is not there or no device", .path.display())]
+    Device {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("kernel parameter `{name}` belongs to the network namespace, which is that of {whose}")]
+    Sysctl { name: String, whose: &'static str },
 }
 
 /// The whole `config.json`.
@@ -58,7 +62,7 @@ pub(crate) fn config(
     layout: &Layout,
     identity: &Identity,
     limits: &[Rlimit],
-) -> Result<Value, DeviceError> {
+) -> Result<Value, BundleError> {
     let spec = &orders.spec;
     let foreign = orders.runtime.is_some();
     let mut args = spec.args.clone();
@@ -80,7 +84,7 @@ pub(crate) fn config(
         "cgroupsPath": format!("/{}/{}", layout.cgroup_parent(), spec.id),
         "resources": resources(spec, &devices),
         "devices": devices.iter().map(|(device, _)| device.clone()).collect::<Vec<_>>(),
-        "sysctl": sysctls(spec),
+        "sysctl": sysctls(spec)?,
         "rootfsPropagation": "private",
     });
     if orders.user_namespace.is_some()
@@ -179,9 +183,12 @@ fn namespaces(orders: &Orders, layout: &Layout) -> Value {
         json!({ "type": "uts" }),
         json!({ "type": "mount" }),
         json!({ "type": "cgroup" }),
-        // Not where hostnet pinned it: the runtime opens it as the mapped root, which may not get there.
-        json!({ "type": "network", "path": layout.run(&orders.spec.id).join("net") }),
     ];
+    if orders.net_namespace.is_some() {
+        // Not where hostnet pinned it: the runtime opens it as the mapped root, which may not get there.
+        let net = layout.run(&orders.spec.id).join("net");
+        namespaces.push(json!({ "type": "network", "path": net }));
+    }
     if let Some(path) = &orders.user_namespace {
         namespaces.push(json!({ "type": "user", "path": path }));
     }
@@ -211,7 +218,16 @@ fn mounts(orders: &Orders, layout: &Layout) -> Value {
                 "gid=5",
             ],
         ),
-        mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", sys]),
+        if orders.is_guest_of_host() {
+            json!({
+                "destination": "/sys",
+                "type": "bind",
+                "source": layout.sys_shown(&spec.id),
+                "options": ["bind", "rprivate", "nosuid", "noexec", "nodev", sys],
+            })
+        } else {
+            mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", sys])
+        },
         mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         mount(
             "/dev/shm",
@@ -268,20 +284,35 @@ fn mounts(orders: &Orders, layout: &Layout) -> Value {
     Value::Array(mounts)
 }
 
-/// Namespaced kernel parameters. Unless told otherwise every user may bind the ports below 1024: they are the
-/// container's own.
-fn sysctls(spec: &ContainerSpec) -> Value {
-    let mut all = json!({ "net.ipv4.ip_unprivileged_port_start": "0" });
+/// Namespaced kernel parameters. Unless told otherwise every user may bind the ports below 1024, where they are the
+/// container's own. In a network that isn't, none is changed: with the host's ids that would change the host.
+fn sysctls(spec: &ContainerSpec) -> Result<Value, BundleError> {
+    let whose = match &spec.network {
+        NetworkNamespace::Own => None,
+        NetworkNamespace::Host => Some("the host"),
+        NetworkNamespace::Container(_) => Some("another container"),
+    };
+    let mut all = match whose {
+        None => json!({ "net.ipv4.ip_unprivileged_port_start": "0" }),
+        Some(_) => json!({}),
+    };
     for (name, value) in &spec.sysctls {
+        // sysctl(8) takes either separator.
+        if let Some(whose) = whose
+            && name.replace('/', ".").starts_with("net.")
+        {
+            let name = name.clone();
+            return Err(BundleError::Sysctl { name, whose });
+        }
         all[name] = json!(value);
     }
-    all
+    Ok(all)
 }
 
 /// `linux.devices` with the access asked for.
-fn devices(devices: &[Device]) -> Result<Vec<(Value, String)>, DeviceError> {
+fn devices(devices: &[Device]) -> Result<Vec<(Value, String)>, BundleError> {
     let one = |device: &Device| {
-        let fail = |source| DeviceError {
+        let fail = |source| BundleError::Device {
             path: device.host.clone(),
             source,
         };

@@ -47,7 +47,9 @@ pub(crate) enum PrepareError {
     #[error(transparent)]
     User(#[from] UserError),
     #[error(transparent)]
-    Device(#[from] bundle::DeviceError),
+    Bundle(#[from] bundle::BundleError),
+    #[error(transparent)]
+    Etc(#[from] etc::EtcError),
     #[error("cannot write `{}`", .path.display())]
     Write {
         path: PathBuf,
@@ -92,8 +94,13 @@ pub(crate) fn prepare(
         let at = layout.mounts(&spec.id).join(number.to_string());
         attach(orders, layout, mount, &at, &ids, &identity, warnings)?;
     }
-    bind_net(&orders.net_namespace, &layout.run(&spec.id).join("net"))?;
-    etc::write(layout, spec).map_err(written(&layout.etc(&spec.id)))?;
+    if let Some(net) = &orders.net_namespace {
+        bind_net(net, &layout.run(&spec.id).join("net"))?;
+    }
+    if orders.is_guest_of_host() {
+        show_sys(&layout.sys_shown(&spec.id), !spec.privileged)?;
+    }
+    etc::write(layout, spec)?;
     show_etc(layout, spec)?;
 
     let limits = rlimit::apply(spec, warnings);
@@ -132,6 +139,16 @@ fn bind_net(from: &Path, at: &Path) -> Result<(), PrepareError> {
     File::create(at).map_err(fail)?;
     nix::mount::mount(Some(from), at, None::<&str>, MsFlags::MS_BIND, None::<&str>)
         .map_err(|error| fail(error.into()))
+}
+
+fn show_sys(at: &Path, read_only: bool) -> Result<(), PrepareError> {
+    make_dir(at, 0o711)
+        .and_then(|()| mounts::mount_sys(at, read_only))
+        .map_err(|source| PrepareError::Mount {
+            source_path: "sysfs".to_owned(),
+            target: "/sys".to_owned(),
+            source,
+        })
 }
 
 fn show_etc(layout: &Layout, spec: &ContainerSpec) -> Result<(), PrepareError> {

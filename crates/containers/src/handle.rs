@@ -2,11 +2,11 @@
 
 mod adopt;
 mod create;
+mod hosts;
 mod remove;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,7 +21,7 @@ use crate::layout::Layout;
 use crate::link::{AskError, Farewell, Link};
 use crate::logs::{LogOptions, LogReader};
 use crate::protocol::{Answer, Verb};
-use crate::{Config, Event, Exit, Health, Phase, etc, health, pidfd};
+use crate::{Config, Event, Exit, Health, Phase, health, pidfd};
 
 pub use create::CreateError;
 pub use remove::RemoveError;
@@ -85,6 +85,8 @@ struct Inner {
     known: Mutex<HashMap<ContainerId, Known>>,
     /// Read while a container is being made, written while the cgroup that all share is removed.
     making: tokio::sync::RwLock<()>,
+    /// Held while a container's orders and `/etc/hosts` are changed.
+    moving: tokio::sync::Mutex<()>,
 }
 
 /// A container as far as this process knows it.
@@ -136,6 +138,7 @@ impl Containers {
             events,
             known: Mutex::new(HashMap::new()),
             making: tokio::sync::RwLock::new(()),
+            moving: tokio::sync::Mutex::new(()),
         })))
     }
 
@@ -232,25 +235,6 @@ impl Containers {
     /// Its log, also after its end, until it is removed.
     pub fn log_files(&self, id: &ContainerId, options: &LogOptions) -> LogReader {
         LogReader::new(&self.0.layout, id, options)
-    }
-
-    /// Writes its `/etc/hosts` anew, in place, when its addresses or neighbours changed.
-    pub async fn rewrite_hosts(
-        &self,
-        id: &ContainerId,
-        addresses: &[IpAddr],
-        hosts: &[(IpAddr, String)],
-    ) -> io::Result<()> {
-        let Some(mut spec) = self.known().get(id).map(|known| (*known.spec).clone()) else {
-            return Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                format!("container `{id}` is not known"),
-            ));
-        };
-        spec.addresses = addresses.to_vec();
-        spec.hosts = hosts.to_vec();
-        let file = etc::hosts_file(&self.0.layout, &spec);
-        blocking(move || etc::write_in_place(&file, &etc::hosts(&spec))).await?
     }
 
     /// Named volumes on disk.

@@ -115,6 +115,11 @@ impl Layout {
         self.run(id).join("etc")
     }
 
+    /// Where the runtime finds the `/sys` of a container in the host's network.
+    pub(crate) fn sys_shown(&self, id: &ContainerId) -> PathBuf {
+        self.run(id).join("sys")
+    }
+
     pub(crate) fn socket(&self, id: &ContainerId) -> PathBuf {
         self.run(id).join("shim.sock")
     }

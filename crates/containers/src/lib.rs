@@ -59,13 +59,23 @@ pub struct Config {
     pub runtime: Option<PathBuf>,
 }
 
-/// The pinned namespaces of a container; the network namespace belongs to the user namespace.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The namespaces that a container is put into, where they are pinned. One that joins another's network is handed that
+/// one's: both, for only in the user namespace that the network belongs to is its root the network's root.
+///
+/// # In the host's network
+///
+/// A container with `net` absent shares the host's network, but with `user` still has ids of its own, and its root no
+/// right over that network: it can't change links, addresses or rules, read others' packets, or open ports below
+/// `net.ipv4.ip_unprivileged_port_start` (1024). The last is what people miss, and it is kept on purpose. To allow it, the
+/// container would have to be the host's root (nothing less can bind there, for capabilities end where the user namespace
+/// does), or every user of the host would have to be let in. Whoever asks for a network has not asked for either. A route
+/// or `ports:` serves port 80 without; `userns_mode: host`, which comes here as an absent `user`, is the way to say so.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sandbox {
     /// Absent when the container has the host's ids.
     pub user: Option<PathBuf>,
-    /// The network namespace.
-    pub net: PathBuf,
+    /// The network namespace; absent when the container is in the host's.
+    pub net: Option<PathBuf>,
 }
 
 /// Something that happened to a container. A hint: [`Containers::adopt`] and [`Containers::phase`] are the truth.

@@ -8,10 +8,12 @@ mod calls;
 mod idmap;
 mod inside;
 mod root;
+mod sys;
 mod volume;
 
 pub(crate) use calls::{Tree, in_root, make_private_namespace};
 pub(crate) use idmap::{IdMap, map_for_bind, user_namespace};
 pub(crate) use inside::as_root_of;
 pub(crate) use root::{RootError, mount_root};
+pub(crate) use sys::mount_sys;
 pub(crate) use volume::{VolumeError, fill_from_image};

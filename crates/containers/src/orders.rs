@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use linkspan_plan::{ContainerId, ContainerSpec};
+use linkspan_plan::{ContainerId, ContainerSpec, NetworkNamespace, Placement};
 use serde::{Deserialize, Serialize};
 
 use crate::layout::Layout;
@@ -18,9 +18,13 @@ pub(crate) struct Orders {
     pub(crate) version: u32,
     pub(crate) spec: ContainerSpec,
     pub(crate) user_namespace: Option<PathBuf>,
-    pub(crate) net_namespace: PathBuf,
+    /// Absent in the host's network.
+    pub(crate) net_namespace: Option<PathBuf>,
     pub(crate) runtime: Option<PathBuf>,
     pub(crate) binary: PathBuf,
+    /// Where it was before, while its `/etc/hosts` may still say so.
+    #[serde(default)]
+    pub(crate) moved_from: Option<Placement>,
 }
 
 impl Orders {
@@ -32,7 +36,31 @@ impl Orders {
             net_namespace: sandbox.net.clone(),
             runtime: config.runtime.clone(),
             binary: config.binary.clone(),
+            moved_from: None,
         }
+    }
+
+    /// Gives a container without a name that of whoever's network it shares.
+    pub(crate) fn name(&mut self, layout: &Layout) {
+        if !self.spec.hostname.is_empty() {
+            return;
+        }
+        let host = || nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
+        let name = match &self.spec.network {
+            NetworkNamespace::Own => None,
+            NetworkNamespace::Host => host().ok(),
+            NetworkNamespace::Container(target) => {
+                Self::load(layout, target).ok().map(|orders| orders.spec.hostname)
+            }
+        };
+        self.spec.hostname = name
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| self.spec.id.short().to_owned());
+    }
+
+    /// In the host's network with ids of its own, so without any right over it.
+    pub(crate) fn is_guest_of_host(&self) -> bool {
+        self.net_namespace.is_none() && self.user_namespace.is_some()
     }
 
     /// Whole or absent, but not through a power cut: no container lives through one either.

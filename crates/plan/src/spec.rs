@@ -198,7 +198,7 @@ pub struct ContainerSpec {
     pub id: ContainerId,
     /// As shown: `shop-web-1`.
     pub name: String,
-    /// Inside.
+    /// Inside. Empty in a shared network: then it is that of whoever's network it is.
     pub hostname: String,
     /// Layers from bottom to top, by chain id (`sha256:…`).
     pub layers: Vec<String>,

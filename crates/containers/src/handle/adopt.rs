@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use linkspan_plan::ContainerId;
 
-use super::{Containers, Known, blocking};
+use super::{Containers, Known, blocking, hosts};
 use crate::cgroup::Cgroup;
 use crate::layout::{Layout, write_durably};
 use crate::link::Link;
@@ -115,7 +115,12 @@ fn on_disk(layout: &Layout) -> Vec<Orders> {
             continue;
         };
         match Orders::load(layout, &ContainerId(name)) {
-            Ok(orders) => all.push(orders),
+            Ok(mut orders) => {
+                if let Err(error) = hosts::finish(layout, &mut orders, Vec::new()) {
+                    tracing::warn!(container = %orders.spec.id, %error, "a moved container has an old `/etc/hosts`");
+                }
+                all.push(orders);
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!(path = %entry.path().display(), %error, "cannot adopt a container"),
         }

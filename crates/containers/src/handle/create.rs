@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use linkspan_plan::{ContainerId, ContainerSpec};
+use linkspan_plan::{ContainerId, ContainerSpec, NetworkNamespace};
 
 use super::{Containers, Known, blocking, remove};
 use crate::cgroup;
@@ -66,15 +66,21 @@ impl Containers {
             folder: self.0.layout.state(&id).display().to_string(),
             source,
         };
+        // With the host's ids, a parameter meant for a network of its own would change the host's.
+        if (spec.network == NetworkNamespace::Host) != sandbox.net.is_none() {
+            let reason = "its spec and its sandbox disagree about whose network it has";
+            return Err(prepare(io::Error::new(io::ErrorKind::InvalidInput, reason)));
+        }
         // Made before and renewed: what it wrote then stays, whatever becomes of this attempt.
         let again = self.0.layout.rw(&id).exists();
-        let orders = Orders::new(spec, sandbox, &self.0.config);
+        let mut orders = Orders::new(spec, sandbox, &self.0.config);
         let layout = self.0.layout.clone();
         drop(tokio::task::spawn_blocking(cgroup::warm));
-        let (listener, complaints) = blocking(move || folders(&layout, &orders))
-            .await
-            .and_then(|made| made)
-            .map_err(prepare)?;
+        let made = blocking(move || {
+            orders.name(&layout);
+            folders(&layout, &orders)
+        });
+        let (listener, complaints) = made.await.and_then(|made| made).map_err(prepare)?;
 
         let created = async {
             self.spawn_shim(&id, listener, complaints).map_err(prepare)?;

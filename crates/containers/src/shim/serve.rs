@@ -79,13 +79,13 @@ struct Loop {
     clients: HashMap<i32, OwnedFd>,
     /// Programs beside the first, and the client that asked.
     execs: HashMap<Pid, i32>,
+    warnings: Vec<String>,
 }
 
 impl Loop {
     fn new(shim: Shim, created: Created, journal: Journal) -> Option<Self> {
         if !created.warnings.is_empty() {
-            let text = serde_json::to_vec(&created.warnings).unwrap_or_default();
-            let _ = std::fs::write(shim.layout.warnings(&shim.orders.spec.id), text);
+            warn(&shim, &created.warnings);
         }
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
@@ -112,6 +112,7 @@ impl Loop {
             signals,
             clients: HashMap::new(),
             execs: HashMap::new(),
+            warnings: created.warnings,
         })
     }
 
@@ -321,6 +322,10 @@ impl Loop {
             debug_assert!(self.output.len() <= before);
         }
         self.journal.finish();
+        if let Some(hint) = super::hint::after(&self.shim.orders, &exit) {
+            self.warnings.push(hint);
+            warn(&self.shim, &self.warnings);
+        }
         let clients: Vec<i32> = self.clients.keys().copied().collect();
         for client in clients {
             self.tell(client, &Told::Exited(exit), &[]);
@@ -330,6 +335,12 @@ impl Loop {
             let _ = write_durably(&path, &text);
         }
     }
+}
+
+/// Leaves warnings where the daemon looks for them.
+fn warn(shim: &Shim, warnings: &[String]) {
+    let text = serde_json::to_vec(warnings).unwrap_or_default();
+    let _ = std::fs::write(shim.layout.warnings(&shim.orders.spec.id), text);
 }
 
 fn signal_process(pid: Pid, signal: i32) -> Result<Answer, String> {

@@ -113,8 +113,9 @@ both! {
         rig.sandbox.user = None;
         let mut holder = std::process::Command::new("unshare").args(["--net", "sleep", "60"]).spawn().unwrap();
         let ours = std::fs::read_link("/proc/self/ns/net").unwrap();
-        rig.sandbox.net = format!("/proc/{}/ns/net", holder.id()).into();
-        while std::fs::read_link(&rig.sandbox.net).unwrap() == ours {
+        let net = std::path::PathBuf::from(format!("/proc/{}/ns/net", holder.id()));
+        rig.sandbox.net = Some(net.clone());
+        while std::fs::read_link(&net).unwrap() == ours {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let (exit, log) = rig.run(&spec).await;

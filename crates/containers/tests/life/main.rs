@@ -32,5 +32,6 @@ mod by_hand;
 mod daemon;
 mod fences;
 mod files;
+mod network;
 mod program;
 mod rig;

@@ -87,7 +87,7 @@ impl Rig {
             binary: PathBuf::from(env!("CARGO_BIN_EXE_linkspan-roles")),
             runtime: (runtime == Runtime::Runc).then(|| PathBuf::from("/usr/bin/runc")),
         };
-        let (holder, sandbox) = namespaces();
+        let (holder, sandbox) = namespaces(true);
         let (sender, events) = unbounded_channel();
         let containers = Containers::open(config.clone(), sender).unwrap();
         Self {
@@ -106,6 +106,26 @@ impl Rig {
         self.containers = Containers::open(self.config.clone(), sender).unwrap();
         self.events = events;
         self.containers.adopt().await
+    }
+
+    /// Makes this thread's network namespace, which stands for the host's, a new one with a link `host0`; and containers
+    /// get a sandbox without network.
+    pub(crate) fn on_a_host(&mut self) {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        for line in [
+            "link set lo up",
+            "link add host0 type bridge",
+            "addr add 192.0.2.1/24 dev host0",
+            "link set host0 up",
+        ] {
+            let status = Command::new("ip").args(line.split(' ')).status().unwrap();
+            assert!(status.success(), "{line}");
+        }
+        let (holder, sandbox) = namespaces(false);
+        let mut before = self.holder.replace(holder).unwrap();
+        before.kill().unwrap();
+        before.wait().unwrap();
+        self.sandbox = sandbox;
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -375,10 +395,12 @@ fn make_layer(layer: &Path) {
     std::os::unix::fs::chown(layer.join("home/web"), Some(33), Some(33)).unwrap();
 }
 
-/// A user and a network namespace, kept by a process that waits for its stdin to close.
-fn namespaces() -> (Child, Sandbox) {
+/// A user namespace, and a network namespace with its loopback up; kept by a process that waits for its stdin to close.
+fn namespaces(network: bool) -> (Child, Sandbox) {
     let mut holder = Command::new("unshare")
-        .args(["--user", "--net", "cat"])
+        .arg("--user")
+        .args(network.then_some("--net"))
+        .arg("cat")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -392,9 +414,16 @@ fn namespaces() -> (Child, Sandbox) {
     let map = format!("0 {FIRST} 65536\n");
     std::fs::write(proc.join("uid_map"), &map).unwrap();
     std::fs::write(proc.join("gid_map"), &map).unwrap();
+    if network {
+        let target = holder.id().to_string();
+        let up = [
+            "--target", &target, "--user", "--net", "ip", "link", "set", "lo", "up",
+        ];
+        assert!(Command::new("nsenter").args(up).status().unwrap().success());
+    }
     let sandbox = Sandbox {
         user: Some(proc.join("ns/user")),
-        net: proc.join("ns/net"),
+        net: network.then(|| proc.join("ns/net")),
     };
     (holder, sandbox)
 }
