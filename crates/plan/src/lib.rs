@@ -18,6 +18,7 @@
 
 mod admit;
 mod diff;
+mod ending;
 mod lease;
 mod lifecycle;
 mod network;

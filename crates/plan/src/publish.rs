@@ -240,7 +240,8 @@ fn publish_names(
                 .into_iter()
                 .flatten();
             let wishes = declared.map(|(_, wish)| wish).chain(connected);
-            for name in own.iter().chain(wishes.flat_map(|wish| &wish.aliases)) {
+            let own_names = own.iter().filter(|name| !name.is_empty());
+            for name in own_names.chain(wishes.flat_map(|wish| &wish.aliases)) {
                 names.add(&link.bridge, name, &addresses);
             }
             names.pointers.extend(addresses.iter().map(|address| Pointer {

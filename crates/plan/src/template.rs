@@ -197,10 +197,11 @@ fn spec(
     ContainerSpec {
         id: ContainerId(String::new()),
         name: slot.display_name(),
-        hostname: container
-            .hostname
-            .clone()
-            .unwrap_or_else(|| slot.container.to_string()),
+        hostname: container.hostname.clone().unwrap_or_else(|| match namespace {
+            NetworkNamespace::Own => slot.container.to_string(),
+            // That of the host, or of the container whose network it shares.
+            NetworkNamespace::Host | NetworkNamespace::Container(_) => String::new(),
+        }),
         layers: image.layers.clone(),
         args: args(container, image),
         env: environment(container, image),

@@ -40,7 +40,10 @@ impl Rig {
             changed: watch::Sender::new(0),
             compiler: Compiler::default(),
             pipes: Arc::default(),
-            egress: Egress::start(|| Ok(())).unwrap().0,
+            egress: match Egress::start(|| Ok(())) {
+                Ok((egress, _)) => egress,
+                Err(error) => panic!("no sockets of the host: {error}"),
+            },
         }
     }
 

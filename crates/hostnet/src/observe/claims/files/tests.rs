@@ -1,3 +1,5 @@
+//! Files of others, read only when they changed, within bounds.
+
 use std::fs::FileTimes;
 use std::os::unix::fs::symlink;
 
