@@ -48,17 +48,23 @@ else
 fi
 mount -t tmpfs tmpfs /run
 mkdir /run/netns /run/lock
+# What is written below /etc is this host's alone.
+mkdir -p /run/etc/upper /run/etc/work
+mount -t overlay -o lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work etc /etc
 hostname rig
 ip link set lo up
 # A neighbour, through which the rest of the world would be: the "LAN".
 ip netns add lan
 ip link add wan0 type veth peer name eth0 netns lan
 ip addr add 192.0.2.1/24 dev wan0
+ip addr add 2001:db8::1/64 dev wan0 nodad
 ip -n lan addr add 192.0.2.2/24 dev eth0
+ip -n lan addr add 2001:db8::2/64 dev eth0 nodad
 ip link set wan0 up
 ip -n lan link set lo up
 ip -n lan link set eth0 up
 ip route add default via 192.0.2.2
+ip route add default via 2001:db8::2
 echo ready
 while :; do sleep 1000 & wait $!; done
 "#;
@@ -211,9 +217,14 @@ impl Host {
         self.run_within(Duration::from_secs(60), Path::new("/"), args)
     }
 
-    /// Runs a command on the neighbour in the LAN, which reaches this host at 192.0.2.1.
+    /// Runs a command on the neighbour in the LAN, which reaches this host at 192.0.2.1 and 2001:db8::1.
     pub fn run_in_lan(&self, args: &[&str]) -> Ran {
-        self.run(&[&["ip", "netns", "exec", "lan"], args].concat())
+        self.run_on("lan", args)
+    }
+
+    /// Runs a command on another machine: a named network namespace of this host.
+    pub fn run_on(&self, machine: &str, args: &[&str]) -> Ran {
+        self.run(&[&["ip", "netns", "exec", machine], args].concat())
     }
 
     /// Sends a signal to a process, as this host numbers it.

@@ -6,20 +6,29 @@
 // All of this is test code: what goes wrong here is a failed test.
 #![allow(clippy::unwrap_used)]
 
+mod clients;
 mod curl;
+mod events;
+mod foreign;
 mod host;
 mod leaks;
 mod load;
 mod rig;
+mod running;
 mod websocket;
+mod wire;
 
 use std::path::PathBuf;
 
 pub use curl::Answer;
+pub use events::Events;
+pub use foreign::Office;
 pub use host::{Host, Ran};
 pub use load::{Load, Protocol, Report};
 pub use rig::{Rig, image};
+pub use running::Running;
 pub use websocket::WebSocket;
+pub use wire::{Packet, Seen};
 
 /// Top of the repository.
 pub fn root() -> PathBuf {

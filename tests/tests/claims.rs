@@ -1,0 +1,107 @@
+//! Networks that Linkspan chooses keep clear of everything that the host knows, or will know once a link comes up.
+
+#![allow(clippy::unwrap_used)]
+
+use linkspan_tests::Rig;
+
+/// Nothing runs, but there is a network.
+const EMPTY: &str = "containers: { web: { image: linkspan-demo/web:1, replicas: 0 } }\n";
+
+/// A host whose pool has just two blocks, one of which somebody claims before the daemon starts.
+fn chosen(claim: &dyn Fn(&Rig)) -> Option<String> {
+    let mut rig = Rig::without_daemon(&[])?;
+    rig.settings("pools: [{ base: 10.200.0.0/23, size: 24 }]\n");
+    claim(&rig);
+    rig.start_daemon();
+    rig.load_image("demo-web");
+    rig.up("shop", EMPTY).ok();
+    let chosen = subnets(&rig);
+    // The second network has no block left, whichever the first took; and is told who holds them.
+    let refused = rig.up("other", EMPTY);
+    assert!(
+        refused.code != 0 && refused.said().contains("pool") && refused.said().contains("shop_default"),
+        "{}",
+        refused.said()
+    );
+    Some(chosen.join(" "))
+}
+
+/// IPv4 addresses of our bridges.
+fn subnets(rig: &Rig) -> Vec<String> {
+    let listed = rig.host().run(&["ip", "-4", "-o", "address"]).ok();
+    let ours = listed
+        .lines()
+        .filter(|line| line.split_whitespace().nth(1).unwrap().starts_with("ls-"));
+    ours.map(|line| line.split_whitespace().nth(3).unwrap().to_owned())
+        .collect()
+}
+
+/// Both blocks in turn, so that one of the two would have been chosen but for the claim.
+#[track_caller]
+fn is_skipped(claim: impl Fn(&Rig, &str)) {
+    for (claimed, left) in [("10.200.0", "10.200.1.1/24"), ("10.200.1", "10.200.0.1/24")] {
+        let Some(chosen) = chosen(&|rig: &Rig| claim(rig, claimed)) else {
+            return;
+        };
+        assert_eq!(chosen, left, "with {claimed}.0/24 claimed");
+    }
+}
+
+fn run(rig: &Rig, line: &str) {
+    rig.host().run(&line.split(' ').collect::<Vec<_>>()).ok();
+}
+
+#[test]
+fn an_address_of_a_link_is_kept_clear_of() {
+    is_skipped(|rig, block| run(rig, &format!("ip address add {block}.9/28 dev wan0")));
+}
+
+#[test]
+fn a_route_is_kept_clear_of_in_any_table() {
+    is_skipped(|rig, block| run(rig, &format!("ip route add {block}.128/25 via 192.0.2.2")));
+    is_skipped(|rig, block| {
+        run(
+            rig,
+            &format!("ip route add {block}.0/24 via 192.0.2.2 table 51820"),
+        )
+    });
+}
+
+#[test]
+fn another_engines_bridge_is_kept_clear_of_while_it_is_down_too() {
+    is_skipped(|rig, block| {
+        rig.host().docker_bridge(&format!("{block}.1/24"));
+        run(rig, "ip link set docker0 down");
+    });
+}
+
+#[test]
+fn a_name_server_is_kept_clear_of() {
+    is_skipped(|rig, block| {
+        rig.host().replace(
+            "/etc/resolv.conf",
+            &format!("search lan\nnameserver {block}.53\n"),
+        );
+    });
+}
+
+#[test]
+fn a_range_to_avoid_is_kept_clear_of() {
+    is_skipped(|rig, block| {
+        rig.settings(&format!(
+            "pools: [{{ base: 10.200.0.0/23, size: 24 }}]\navoid: [{block}.64/26]\n"
+        ));
+    });
+}
+
+#[test]
+fn what_a_vpn_takes_all_of_is_no_claim() {
+    let claim = |rig: &Rig| {
+        rig.host().vpn();
+        for range in ["0.0.0.0/1", "128.0.0.0/1"] {
+            rig.host().vpn_route(range);
+        }
+    };
+    let Some(chosen) = chosen(&claim) else { return };
+    assert!(chosen.starts_with("10.200."), "{chosen}");
+}
