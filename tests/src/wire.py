@@ -3,7 +3,8 @@
 wire.py witness SECONDS MARKER                              one line for each packet that carries the marker
 wire.py throw LINK MAC SOURCE DESTINATION PROTOCOL PORT MARKER   one packet in a frame to this hardware address
 
-The marker is the sequence number of a TCP SYN and the payload of a UDP datagram. A TCP answer acknowledges the marker.
+The marker is the sequence number of a TCP SYN and the payload of a UDP datagram. A TCP answer acknowledges the marker;
+a reset is none, since no program of this host has seen the packet then.
 """
 import ipaddress
 import select
@@ -69,13 +70,13 @@ def witness(seconds, marker):
         else:
             continue
         data = frame[14 + size :]
-        if len(data) < 12:
+        if len(data) < 12 or (number == 6 and len(data) < 14):
             continue
         first, second = struct.unpack("!II", data[4:12])
         verdict = None
         if number == 6 and first == marker:
             verdict = "request"
-        elif number == 6 and second == marker + 1:
+        elif number == 6 and second == marker + 1 and not data[13] & 4:
             verdict = "answer"
         elif number == 17 and second == marker:
             verdict = "request"

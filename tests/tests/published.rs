@@ -20,7 +20,7 @@ containers:
     image: busybox:test
     command: [sh, -c, 'httpd -f -p 80 -h /www']
     ports: ['0.0.0.0:5002:80', '[::]:5002:80', '5003:80']
-networks: { default: { subnet: 10.77.0.0/24, subnet6: 'fd00:77::/64' } }
+networks: { default: { ipam: { config: [{ subnet: 10.77.0.0/24 }, { subnet: 'fd00:77::/64' }] } } }
 ";
 
 fn shop() -> Option<Rig> {
@@ -56,10 +56,15 @@ fn a_container_sees_the_clients_own_address_through_a_published_port() {
 #[test]
 fn a_published_port_is_reached_from_its_container_a_sibling_and_the_host() {
     let Some(rig) = shop() else { return };
+    rig.wait_until_ok("the shell's port answers this host", LIMIT, || {
+        rig.curl_raw(&["http://127.0.0.1:5003/"]).map(drop)
+    });
     let hello = |ran: linkspan_tests::Ran, what: &str| {
         assert!(
             ran.code == 0 && ran.out.contains("busybox says hello"),
-            "{what}: {}",
+            "{what}: exit status {}, after {:.1?}: {}",
+            ran.code,
+            ran.took,
             ran.said()
         );
     };
@@ -69,7 +74,7 @@ fn a_published_port_is_reached_from_its_container_a_sibling_and_the_host() {
         "http://10.77.0.1:5002/",
     ] {
         for container in ["shop-shell-1", "shop-sibling-1"] {
-            let ran = rig.linkspan(&["exec", container, "wget", "-T", "5", "-q", "-O", "-", url]);
+            let ran = rig.linkspan(&["exec", container, "timeout", "5", "wget", "-q", "-O", "-", url]);
             hello(ran, &format!("{container} asks {url}"));
         }
         hello(
@@ -89,7 +94,17 @@ fn a_published_port_is_reached_from_its_container_a_sibling_and_the_host() {
     }
     // A localhost port is the host's, not its containers'.
     for url in ["http://192.0.2.1:5003/", "http://10.77.0.1:5003/"] {
-        let ran = rig.linkspan(&["exec", "shop-sibling-1", "wget", "-T", "2", "-q", "-O", "-", url]);
+        let ran = rig.linkspan(&[
+            "exec",
+            "shop-sibling-1",
+            "timeout",
+            "2",
+            "wget",
+            "-q",
+            "-O",
+            "-",
+            url,
+        ]);
         assert_ne!(ran.code, 0, "{url} answers a container: {}", ran.said());
     }
 }
