@@ -203,6 +203,42 @@ networks: {{ default: {{ subnet: 10.77.0.0/24 }} }}
 }
 
 #[test]
+fn glibc_musl_and_who_reads_resolv_conf_once_find_a_container_where_it_is_now() {
+    let Some(rig) = Rig::start_with(&["cc", "musl-gcc"]) else {
+        return;
+    };
+    rig.load_image("demo-web");
+    rig.load_image("busybox");
+    let clients = rig.clients().display().to_string();
+    let asker = |name: &str, command: &str| {
+        format!(
+            "  {name}: {{ image: busybox:test, command: [{command}, web, '8080'], stop_signal: KILL, volumes: ['{clients}:/clients:ro'] }}\n"
+        )
+    };
+    let site = |last: u32| {
+        format!(
+            "containers:
+  web: {{ image: linkspan-demo/web:1, networks: {{ default: {{ ipv4_address: 10.77.0.{last} }} }} }}
+{}{}{}networks: {{ default: {{ subnet: 10.77.0.0/24 }} }}\n",
+            asker("glibc", "/clients/glibc, poll"),
+            asker("musl", "/clients/musl, poll"),
+            asker("once", "/clients/glibc, once"),
+        )
+    };
+    for last in [50, 51, 50] {
+        rig.up("shop", &site(last)).ok();
+        for asker in ["shop-glibc-1", "shop-musl-1", "shop-once-1"] {
+            rig.wait_until_ok(&format!("{asker} finds 10.77.0.{last}"), LIMIT, || {
+                let last_line = rig.lines_of(asker).last().cloned().unwrap_or_default();
+                let found = last_line.starts_with(&format!("10.77.0.{last}: "))
+                    && last_line.ends_with(&format!("at 10.77.0.{last}"));
+                found.then_some(()).ok_or(last_line)
+            });
+        }
+    }
+}
+
+#[test]
 fn fifty_containers_ask_at_once_and_all_are_answered() {
     let Some(rig) = Rig::start_with(&["cc", "musl-gcc"]) else {
         return;
