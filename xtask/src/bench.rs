@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: Linkspan beside its peers, in one run, interleaved. Figures of different runs don't compare.
 
+mod net;
 mod proxy;
 mod start;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use crate::{Outcome, packages, program, target};
 
+pub(crate) use net::run as net;
 pub(crate) use proxy::run as proxy;
 pub(crate) use start::run as start;
 
@@ -21,6 +23,8 @@ pub(crate) struct Options {
     pub(crate) rounds: Option<usize>,
     /// Of one measurement of the proxy.
     pub(crate) seconds: u64,
+    /// The one part of a benchmark of several that is run.
+    pub(crate) only: Option<String>,
 }
 
 /// Reads what follows `bench NAME`.
@@ -29,6 +33,7 @@ pub(crate) fn options(mut args: &[&str]) -> Outcome<Options> {
         binary: None,
         rounds: None,
         seconds: 3,
+        only: None,
     };
     loop {
         args = match args {
@@ -43,6 +48,10 @@ pub(crate) fn options(mut args: &[&str]) -> Outcome<Options> {
             }
             ["--seconds", count, rest @ ..] => {
                 options.seconds = above_zero(count)?;
+                rest
+            }
+            ["--only", part, rest @ ..] => {
+                options.only = Some((*part).to_owned());
                 rest
             }
             [other, ..] => return Err(format!("`bench` knows no `{other}`").into()),
@@ -111,6 +120,9 @@ fn private(name: &str, options: &Options, peers: &[packages::Need]) -> Outcome<O
         .env(INSIDE, &run);
     if let Some(rounds) = options.rounds {
         command.args(["--rounds", &rounds.to_string()]);
+    }
+    if let Some(part) = &options.only {
+        command.args(["--only", part]);
     }
     let ended = program::run(&mut command);
     // What one that failed or was killed has left on the disk; nothing uses it any more.

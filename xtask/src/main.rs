@@ -25,6 +25,8 @@ usage: cargo xtask COMMAND
                        a container from nothing to its first answer, beside Docker and runc
   bench proxy [--rounds N] [--seconds N] [--binary LINKSPAN]
                        CPU time of a request, beside nginx and haproxy
+  bench net [--only PART] [--seconds N] [--binary LINKSPAN]
+                       attach, networks, ports, nat, localhost and names, beside Docker, haproxy and dnsmasq
   packages             install the Debian packages that the commands above need";
 
 fn main() -> ExitCode {
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         },
         ["bench", "start", rest @ ..] => bench::options(rest).and_then(|options| bench::start(&options)),
         ["bench", "proxy", rest @ ..] => bench::options(rest).and_then(|options| bench::proxy(&options)),
+        ["bench", "net", rest @ ..] => bench::options(rest).and_then(|options| bench::net(&options)),
         ["packages"] => packages::install(packages::TEST),
         _ => {
             eprintln!("{USAGE}");

@@ -23,6 +23,8 @@ pub(crate) const TEST: &[Need] = &[
     ("ip", "iproute2"),
     ("ping", "iputils-ping"),
     ("conntrack", "conntrack"),
+    ("iptables-nft", "iptables"),
+    ("musl-gcc", "musl-tools"),
     ("busybox", "busybox-static"),
     ("mmdebstrap", "mmdebstrap"),
     ("umoci", "umoci"),

@@ -201,7 +201,7 @@ fn load(contender: &Contender, front: Front, seconds: u64) -> Outcome<f64> {
     Ok(good as f64)
 }
 
-fn number_after(text: &str, key: &str) -> Option<u64> {
+pub(super) fn number_after(text: &str, key: &str) -> Option<u64> {
     let (_, rest) = text.split_once(key)?;
     let digits: String = rest
         .trim_start()
@@ -212,7 +212,7 @@ fn number_after(text: &str, key: &str) -> Option<u64> {
 }
 
 /// User and system time of all threads, in seconds: fields 14 and 15 of `/proc/PID/stat`, proc(5).
-fn cpu_seconds(pids: &[u32]) -> Outcome<f64> {
+pub(super) fn cpu_seconds(pids: &[u32]) -> Outcome<f64> {
     let mut ticks = 0;
     for pid in pids {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -346,7 +346,7 @@ impl Drop for Nginx {
 }
 
 /// A process that is killed when dropped.
-struct Owned(Child);
+pub(super) struct Owned(pub(super) Child);
 
 impl Drop for Owned {
     fn drop(&mut self) {

@@ -241,13 +241,13 @@ fn logged_at(log: &str, kind: &str, action: &str) -> Option<f64> {
 }
 
 /// A Docker daemon of our own; gone when dropped.
-struct Docker {
+pub(super) struct Docker {
     child: Child,
     host: String,
 }
 
 impl Docker {
-    fn start(state: &Path) -> Outcome<Docker> {
+    pub(super) fn start(state: &Path) -> Outcome<Docker> {
         let folder = state.join("docker");
         fs::create_dir(&folder)?;
         let host = format!("unix://{}", folder.join("docker.sock").display());
@@ -276,13 +276,13 @@ impl Docker {
         Ok(docker)
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub(super) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("docker");
         command.args(["--host", &self.host]).args(args);
         command
     }
 
-    fn load(&self, archive: &Path) -> Outcome {
+    pub(super) fn load(&self, archive: &Path) -> Outcome {
         program::output(self.command(&["load", "--input"]).arg(archive)).map(drop)
     }
 

@@ -1,0 +1,112 @@
+//! Many published ports: the time from `up` until the last of them is reached, and what the kernel was given.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::flows::in_lan;
+use super::{Bench, WEB, line};
+use crate::bench::millis;
+use crate::{Outcome, program};
+
+/// First host port.
+const FIRST: u16 = 20_000;
+/// Single ports, each a line of the file.
+const SINGLE: [u16; 2] = [1, 500];
+/// Ports of a range.
+const RANGE: u16 = 10_000;
+
+pub(super) fn run(bench: &Bench) -> Outcome {
+    println!(
+        "milliseconds from the start of a container until the LAN reaches the first and the last of its ports"
+    );
+    let mut first = f64::NAN;
+    for count in SINGLE {
+        let mut ports = String::new();
+        for port in FIRST..FIRST + count {
+            let _ = write!(ports, "'0.0.0.0:{port}:80', ");
+        }
+        let took = until_reached(
+            bench,
+            &format!("{WEB}, ports: [{}]", ports.trim_end_matches(", ")),
+            &[FIRST, FIRST + count - 1],
+        )?;
+        if count == 1 {
+            first = took;
+        }
+        line("linkspan, single ports", count.into(), took, "ms", first);
+        told(bench)?;
+        bench.down()?;
+    }
+    let (last, inside) = (FIRST + RANGE - 1, 40_000);
+    let listen = |first: u16, last: u16| {
+        format!("command: [sh, -c, 'httpd -p {first} -h /www; httpd -f -p {last} -h /www']")
+    };
+    for (what, inner) in [
+        ("linkspan, a range that keeps its numbers", FIRST),
+        ("linkspan, a range that changes its numbers", inside),
+    ] {
+        let end = inner + RANGE - 1;
+        let container = format!(
+            "{WEB}, {}, ports: ['0.0.0.0:{FIRST}-{last}:{inner}-{end}']",
+            listen(inner, end)
+        );
+        let took = until_reached(bench, &container, &[FIRST, last])?;
+        line(what, RANGE.into(), took, "ms", first);
+        told(bench)?;
+        bench.down()?;
+    }
+    let Some(docker) = &bench.docker else {
+        return Ok(());
+    };
+    let mut first = f64::NAN;
+    for count in SINGLE {
+        let mut command = docker.command(&["run", "-d", "--name", "bench"]);
+        for port in FIRST..FIRST + count {
+            command.args(["-p", &format!("0.0.0.0:{port}:80")]);
+        }
+        command.arg("busybox:test");
+        let clock = Instant::now();
+        program::output(&mut command)?;
+        reach(&[FIRST, FIRST + count - 1])?;
+        let took = millis(clock.elapsed());
+        if count == 1 {
+            first = took;
+        }
+        line("docker run -d -p … -p …", count.into(), took, "ms", first);
+        program::output(&mut docker.command(&["rm", "-f", "bench"]))?;
+    }
+    Ok(())
+}
+
+fn told(bench: &Bench) -> Outcome {
+    let (elements, rules) = bench.table()?;
+    println!("  {:<52} {elements:>6} elements, {rules} rules", "");
+    Ok(())
+}
+
+fn until_reached(bench: &Bench, container: &str, ports: &[u16]) -> Outcome<f64> {
+    let clock = Instant::now();
+    bench.up(&format!("containers: {{ web: {{ {container} }} }}\n"))?;
+    reach(ports)?;
+    Ok(millis(clock.elapsed()))
+}
+
+/// From the LAN, until each of these ports of this host answers.
+fn reach(ports: &[u16]) -> Outcome {
+    let ports = ports.to_vec();
+    in_lan(move || {
+        for port in ports {
+            let address = SocketAddr::from(([192, 0, 2, 1], port));
+            let begun = Instant::now();
+            while super::flows::fetch(address, 0).is_err() {
+                if begun.elapsed() > Duration::from_secs(60) {
+                    return Err(format!("nothing answers at {address}").into());
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
+        }
+        Ok(())
+    })
+}
