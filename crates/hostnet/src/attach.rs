@@ -1,29 +1,82 @@
-//! Puts a sandbox on a network.
+//! Puts a sandbox on a network, and takes it off.
 
 mod announce;
+mod lan;
 mod placing;
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use ipnetwork::IpNetwork;
 use linkspan_plan::Attachment;
+use linkspan_site::Driver;
 
-use crate::link::{Links, route_socket};
+use crate::link::{Link, Links, route_socket};
 use crate::pair::{self, Pair};
 use crate::{AttachError, netns, sysctl};
 
+use lan::LanLink;
 use placing::Placing;
+
+/// A link that ends in a sandbox.
+struct Laid<'a> {
+    inner: Link,
+    /// Was it made just now, with nothing on it yet?
+    fresh: bool,
+    /// Those that must carry frames before it is of use.
+    ends: Vec<(&'a Links, &'a str)>,
+}
 
 /// Makes the link with all that is on it, or repairs it. Returns when it carries frames and its neighbours know of it.
 pub(crate) async fn attach(host: &Links, netns: &Path, attachment: &Attachment) -> Result<(), AttachError> {
+    let (socket, announcer) = netns::within(netns, || Ok((route_socket()?, announce::socket()?))).await?;
+    let inside = Links::over(socket);
+    let lan = LanLink::of(attachment);
+    let laid = match &lan {
+        Some(lan) => lan.lay(host, &inside, netns).await?,
+        None => lay_veth(host, &inside, netns, attachment).await?,
+    };
+    let placing = Placing::new(attachment);
+    placing.give(&inside, &laid.inner, laid.fresh).await?;
+    let up = pair::bring_up(&inside, &laid.inner).await;
+    up.map_err(|error| match &lan {
+        Some(lan) => lan.refused(error.source),
+        None => error.into(),
+    })?;
+    placing.complete(&inside, &laid.inner, laid.fresh).await?;
+    if !pair::carries(&laid.ends).await? {
+        return Err(AttachError::NoCarrier {
+            link: attachment.link.clone(),
+            waited_ms: pair::PATIENCE.as_millis() as u64,
+        });
+    }
+    if let Some(v6) = attachment
+        .v6
+        .filter(|_| sysctl::has_ipv6() && !laid.ends.is_empty())
+        && !pair::in_force(&inside, v6.ip()).await
+    {
+        tracing::warn!(link = attachment.link, address = %v6, "the address is slow to come into force");
+    }
+    announce(&announcer, &laid.inner, attachment);
+    // The kernel lets the closer of such a socket wait until all its processors have seen it go: ten milliseconds that
+    // nobody here needs to wait for.
+    drop(tokio::task::spawn_blocking(move || drop(announcer)));
+    Ok(())
+}
+
+/// A veth, whose other end is a port of the network's bridge.
+async fn lay_veth<'a>(
+    host: &'a Links,
+    inside: &'a Links,
+    netns: &Path,
+    attachment: &'a Attachment,
+) -> Result<Laid<'a>, AttachError> {
     let Some(bridge) = host.find(&attachment.bridge).await? else {
         return Err(AttachError::NoBridge {
             bridge: attachment.bridge.clone(),
             link: attachment.host_link.clone(),
         });
     };
-    let (socket, announcer) = netns::within(netns, || Ok((route_socket()?, announce::socket()?))).await?;
-    let inside = Links::over(socket);
     let pair = Pair {
         host: &attachment.host_link,
         inside: &attachment.link,
@@ -32,38 +85,38 @@ pub(crate) async fn attach(host: &Links, netns: &Path, attachment: &Attachment) 
         mtu: attachment.mtu,
         mac: Some(attachment.mac),
     };
-    let (link, fresh) = pair.ensure(host, &inside).await?;
+    let (inner, fresh) = pair.ensure(host, inside).await?;
     pair.allow_hairpin(host).await?;
     pair.isolate(host, attachment.isolated).await?;
-    let placing = Placing::new(attachment);
-    placing.give(&inside, &link, fresh).await?;
-    pair::bring_up(&inside, &link).await?;
-    placing.complete(&inside, &link, fresh).await?;
-    let ends = (
+    let ends = vec![
+        (inside, attachment.link.as_str()),
         (host, attachment.host_link.as_str()),
-        (&inside, attachment.link.as_str()),
-    );
-    if !pair::carries(ends.0, ends.1).await? {
-        return Err(AttachError::NoCarrier {
-            link: attachment.host_link.clone(),
-            waited_ms: pair::PATIENCE.as_millis() as u64,
-        });
+    ];
+    Ok(Laid { inner, fresh, ends })
+}
+
+/// Takes a sandbox off a network: by the host end of its link, or inside where there is none.
+pub(crate) async fn detach(host: &Links, netns: &Path, attachment: &Attachment) -> Result<(), AttachError> {
+    if attachment.driver == Driver::Bridge {
+        return Ok(host.delete(&attachment.host_link).await?);
     }
-    if let Some(v6) = attachment.v6.filter(|_| sysctl::has_ipv6())
-        && !pair::in_force(&inside, v6.ip()).await
-    {
-        tracing::warn!(link = attachment.host_link, address = %v6, "the address is slow to come into force");
+    // With the sandbox its links have gone.
+    if netns::is_pinned(netns) {
+        lan::remove(&Links::within(netns).await?, &attachment.link).await?;
     }
+    Ok(())
+}
+
+/// Tells the neighbours of the current addresses. Those that don't hear it ask, a little later, as they would have
+/// without.
+fn announce(announcer: &OwnedFd, link: &Link, attachment: &Attachment) {
+    let Ok(mac) = <[u8; 6]>::try_from(link.mac.as_slice()) else {
+        return;
+    };
     let v4 = IpNetwork::from(attachment.v4);
-    let addresses = std::iter::once(v4).chain(attachment.v6.map(IpNetwork::from));
-    for address in addresses {
-        // Neighbours that don't hear it ask, a little later, as they would have without.
-        if let Err(error) = announce::announce(&announcer, link.index, attachment.mac, address.ip()) {
-            tracing::debug!(%error, link = attachment.host_link, %address, "not announced");
+    for address in std::iter::once(v4).chain(attachment.v6.map(IpNetwork::from)) {
+        if let Err(error) = announce::announce(announcer, link.index, mac, address.ip()) {
+            tracing::debug!(%error, link = attachment.link, %address, "not announced");
         }
     }
-    // The kernel lets the closer of such a socket wait until all its processors have seen it go: ten milliseconds that
-    // nobody here needs to wait for.
-    drop(tokio::task::spawn_blocking(move || drop(announcer)));
-    Ok(())
 }

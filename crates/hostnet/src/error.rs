@@ -188,10 +188,33 @@ pub enum AttachError {
         /// The container's host link.
         link: String,
     },
+    /// The host's link that it should lie on isn't there.
+    #[error("link `{parent}`, on which `{link}` should lie, does not exist; `ip link` shows those that do")]
+    NoParent {
+        /// The host's link.
+        parent: String,
+        /// The container's link.
+        link: String,
+    },
+    /// The host's link that it should lie on can't carry it.
+    #[error("link `{parent}` cannot carry {driver} `{link}`: {reason}")]
+    Parent {
+        /// The host's link.
+        parent: String,
+        /// `macvlan` or `ipvlan`.
+        driver: &'static str,
+        /// The container's link.
+        link: String,
+        /// What may be wrong, and what to do.
+        reason: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
     /// A second passed without carrier.
     #[error("link `{link}` got no carrier within {waited_ms} ms")]
     NoCarrier {
-        /// The host link.
+        /// The container's link.
         link: String,
         /// How long was waited.
         waited_ms: u64,

@@ -179,6 +179,16 @@ impl HostNet {
         Ok(self.inner.host.delete(host_link).await?)
     }
 
+    /// Takes a sandbox off a network, whatever the network's driver is. It need not be on it, nor exist.
+    pub async fn detach_from(&self, sandbox: &str, attachment: &Attachment) -> Result<(), AttachError> {
+        attach::detach(
+            &self.inner.host,
+            &self.pins().join(sandbox).join("net"),
+            attachment,
+        )
+        .await
+    }
+
     /// Makes the table hold exactly `desired`, in one transaction, and forgets tracked datagram flows through ports that
     /// lead elsewhere now.
     pub async fn apply_firewall(&self, desired: &Firewall) -> Result<FirewallChange, FirewallError> {

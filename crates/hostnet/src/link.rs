@@ -10,11 +10,12 @@ use std::os::fd::{FromRawFd, IntoRawFd};
 use std::path::Path;
 
 use futures_util::TryStreamExt;
+use linkspan_site::{IpvlanMode, MacvlanMode};
 use nix::errno::Errno;
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::link::{
-    AfSpecInet, AfSpecInet6, AfSpecUnspec, InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkFlags,
-    LinkInfo, LinkMessage, State,
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, InfoBridgePort, InfoData, InfoIpVlan, InfoKind, InfoMacVlan,
+    InfoPortData, IpVlanMode, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVlanMode, State,
 };
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, TokioSocket};
@@ -74,6 +75,8 @@ pub(crate) struct Link {
 pub(crate) enum Kind {
     Bridge,
     Veth,
+    Macvlan(MacvlanMode),
+    Ipvlan(IpvlanMode),
     #[default]
     Other,
 }
@@ -229,6 +232,12 @@ fn read_infos(link: &mut Link, infos: &[LinkInfo]) {
         match info {
             LinkInfo::Kind(InfoKind::Bridge) => link.kind = Kind::Bridge,
             LinkInfo::Kind(InfoKind::Veth) => link.kind = Kind::Veth,
+            LinkInfo::Data(InfoData::MacVlan(parts)) => {
+                link.kind = parts.iter().find_map(macvlan).unwrap_or_default();
+            }
+            LinkInfo::Data(InfoData::IpVlan(parts)) => {
+                link.kind = parts.iter().find_map(ipvlan).unwrap_or_default();
+            }
             LinkInfo::PortData(InfoPortData::BridgePort(port)) => {
                 link.isolated = port.contains(&InfoBridgePort::Isolated(true));
             }
@@ -253,5 +262,23 @@ fn read_families(link: &mut Link, families: &[AfSpecUnspec]) {
             }
             _ => {}
         }
+    }
+}
+
+fn macvlan(part: &InfoMacVlan) -> Option<Kind> {
+    match part {
+        InfoMacVlan::Mode(MacVlanMode::Bridge) => Some(Kind::Macvlan(MacvlanMode::Bridge)),
+        InfoMacVlan::Mode(MacVlanMode::Private) => Some(Kind::Macvlan(MacvlanMode::Private)),
+        InfoMacVlan::Mode(MacVlanMode::Vepa) => Some(Kind::Macvlan(MacvlanMode::Vepa)),
+        InfoMacVlan::Mode(MacVlanMode::Passthrough) => Some(Kind::Macvlan(MacvlanMode::Passthru)),
+        _ => None,
+    }
+}
+
+fn ipvlan(part: &InfoIpVlan) -> Option<Kind> {
+    match part {
+        InfoIpVlan::Mode(IpVlanMode::L2) => Some(Kind::Ipvlan(IpvlanMode::L2)),
+        InfoIpVlan::Mode(IpVlanMode::L3) => Some(Kind::Ipvlan(IpvlanMode::L3)),
+        _ => None,
     }
 }

@@ -39,7 +39,7 @@ pub(crate) async fn ensure(
     addressing.give(resolver, &leg, fresh).await?;
     bring_up(resolver, &leg).await?;
     addressing.complete(resolver, &leg, fresh).await?;
-    if !carries((host, &spec.bridge), (resolver, &spec.leg)).await? {
+    if !carries(&[(host, &spec.bridge), (resolver, &spec.leg)]).await? {
         tracing::warn!(network = %spec.id, "the bridge is slow to carry frames");
     }
     if let Some(v6) = spec.v6.as_ref().filter(|_| sysctl::has_ipv6()) {

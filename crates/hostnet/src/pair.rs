@@ -147,24 +147,20 @@ pub(crate) async fn bring_up(inside: &Links, link: &Link) -> Result<(), KernelEr
     inside.set(&link.name, change(link).up().build()).await
 }
 
-/// Waits until both ends carry frames; false if [`PATIENCE`] ends before.
+/// Waits until these links carry frames; false if [`PATIENCE`] ends before.
 ///
-/// Both ends up is not enough: the kernel turns a link's queue on, and a bridge its port, a moment later in a task of its
-/// own, and what is sent until then is lost.
-pub(crate) async fn carries(
-    (host, outer): (&Links, &str),
-    (inside, inner): (&Links, &str),
-) -> Result<bool, KernelError> {
+/// That both ends of a pair are up is not enough: the kernel turns a link's queue on, and a bridge its port, a moment
+/// later in a task of its own, and what is sent until then is lost.
+pub(crate) async fn carries(ends: &[(&Links, &str)]) -> Result<bool, KernelError> {
     let mut looks = Looks::default();
-    loop {
-        let running = |link: Option<Link>| link.is_some_and(|link| link.running);
-        if running(inside.find(inner).await?) && running(host.find(outer).await?) {
-            return Ok(true);
-        }
-        if !looks.again().await {
-            return Ok(false);
+    for (links, name) in ends {
+        while !links.find(name).await?.is_some_and(|link| link.running) {
+            if !looks.again().await {
+                return Ok(false);
+            }
         }
     }
+    Ok(true)
 }
 
 /// Waits until this address is in force; false if [`PATIENCE`] ends before.

@@ -66,6 +66,9 @@ impl<'a> Placing<'a> {
 
     /// Gives a link that is up its routes, and takes away what it has of ours from before.
     pub(super) async fn complete(&self, inside: &Links, link: &Link, fresh: bool) -> Result<(), KernelError> {
+        if !fresh || !self.attachment.retiring.is_empty() {
+            self.divert(inside, link).await?;
+        }
         let current = self.attachment.v4.ip();
         let resolver = Neighbours {
             to: IpNetwork::from(IpAddr::from(RESOLVER_ADDRESS)),
@@ -92,11 +95,10 @@ impl<'a> Placing<'a> {
         if fresh && self.attachment.retiring.is_empty() {
             return Ok(());
         }
-        self.divert(inside, link).await?;
         self.tidy(inside, link, resolver).await
     }
 
-    /// Lets what is begun to the ranges that it is in, or was in, come from the current address.
+    /// Makes sure of the routes to the ranges that it is in, or was in; what is begun by them comes from the current address.
     async fn divert(&self, inside: &Links, link: &Link) -> Result<(), KernelError> {
         let held = inside.addresses_of(link).await?;
         let found = inside.connected(link).await?;
@@ -128,7 +130,7 @@ impl<'a> Placing<'a> {
             inside.take(link, address).await?;
         }
         // An address takes the route with it that the kernel made for it, but not one that we put in the place of that.
-        let ranges: Vec<Neighbours> = self.ranges(&kept).collect();
+        let ranges = self.ranges(&kept);
         for route in inside.connected(link).await? {
             let wanted = ranges.iter().chain(&resolver).any(|wanted| wanted.is(&route));
             let diverted = ranges.iter().any(|range| range.to == route.to);
@@ -139,20 +141,22 @@ impl<'a> Placing<'a> {
         Ok(())
     }
 
-    /// The IPv4 ranges of what it holds.
-    fn ranges(&self, held: &[Address]) -> impl Iterator<Item = Neighbours> + use<> {
+    /// The routes to the ranges of what it holds.
+    fn ranges(&self, held: &[Address]) -> Vec<Neighbours> {
+        let current = IpNetwork::from(self.attachment.v4);
         let ours = |address: &&Address| self.holdings.iter().any(|holding| holding.is(address));
         let ranges: BTreeSet<IpNetwork> = held
             .iter()
             .filter(ours)
-            .filter(|address| address.ip.is_ipv4() && address.ip.prefix() < 32)
+            .filter(|address| IpNetwork::from(address.ip.ip()).prefix() != address.ip.prefix())
             .filter_map(|address| IpNetwork::new(address.ip.network(), address.ip.prefix()).ok())
             .collect();
-        let current = self.attachment.v4;
-        ranges.into_iter().map(move |to| Neighbours {
+        let route = |to: IpNetwork| Neighbours {
             to,
-            source: Some(current.ip().into()),
-            with_address: to.contains(current.ip().into()) && to.prefix() == current.prefix(),
-        })
+            source: to.is_ipv4().then_some(current.ip()),
+            with_address: to.is_ipv6()
+                || to.network() == current.network() && to.prefix() == current.prefix(),
+        };
+        ranges.into_iter().map(route).collect()
     }
 }

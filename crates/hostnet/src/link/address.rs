@@ -49,7 +49,7 @@ impl Address {
                 AddressAttribute::Local(ip) => local = Some(*ip),
                 AddressAttribute::Address(ip) => any = Some(*ip),
                 AddressAttribute::Flags(all) => flags = *all,
-                AddressAttribute::Protocol(protocol) => marked = u8::from(protocol.clone()) == MARK,
+                AddressAttribute::Protocol(protocol) => marked = u8::from(*protocol) == MARK,
                 _ => {}
             }
         }

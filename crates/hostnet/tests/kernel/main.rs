@@ -6,6 +6,7 @@ mod claims;
 mod coexist;
 mod foreign;
 mod isolated;
+mod lan;
 mod moves;
 mod networks;
 mod ports;
