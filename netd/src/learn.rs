@@ -1,16 +1,14 @@
 //! What each piece of news changes in what is known.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use linkspan_containers::{Event, Exit};
 use linkspan_plan::{ContainerId, Health, Job, Run};
 use linkspan_site::Restart;
-use linkspan_telemetry::chain;
 
 use crate::events::now_ms;
 use crate::execute::{Done, Outcome};
-use crate::publish::host_name_servers;
 use crate::ready::{Ready, routed_ports, until_ready};
 use crate::reconcile::{Proxy, Reconciler};
 use crate::requests::ask_for_restart;
@@ -316,28 +314,6 @@ impl Reconciler {
         let probe = self.probes.spawn(until_ready(id.clone(), run, address, ports));
         if let Some(former) = self.probing.insert(id.clone(), probe) {
             former.abort();
-        }
-    }
-
-    /// Whom forwarded questions go to.
-    pub(crate) fn name_servers(&self) -> Vec<SocketAddr> {
-        if !self.settings.name_servers.is_empty() {
-            return self
-                .settings
-                .name_servers
-                .iter()
-                .map(|ip| SocketAddr::new(*ip, 53))
-                .collect();
-        }
-        match std::fs::read_to_string("/etc/resolv.conf") {
-            Ok(text) => host_name_servers(&text),
-            Err(error) => {
-                tracing::warn!(
-                    error = chain(&error),
-                    "`/etc/resolv.conf` can't be read; nothing is forwarded"
-                );
-                Vec::new()
-            }
         }
     }
 

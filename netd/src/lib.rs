@@ -10,6 +10,7 @@ mod publish;
 mod ready;
 mod reconcile;
 mod requests;
+mod resolv;
 mod settings;
 mod sockets;
 mod start;

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use ipnetwork::IpNetwork;
 use linkspan_api::feed;
-use linkspan_dns::{Asker, Zone, ZoneNetwork};
-use linkspan_plan::{Desired, HostPort, Published};
-use linkspan_site::{Action, HostPattern, Protocol, Target};
+use linkspan_dns::{Asker, Location, Zone, ZoneNetwork};
+use linkspan_plan::{Desired, HostPort, Leases, Published};
+use linkspan_site::{Action, Driver, HostPattern, Protocol, Target};
 
 use crate::certs::{Authority, CertError};
 use crate::settings::Settings;
@@ -15,6 +16,7 @@ use crate::settings::Settings;
 pub(crate) fn snapshot(
     desired: &Desired,
     published: &Published,
+    leases: &Leases,
     listeners: Vec<feed::SocketId>,
     name_servers: Vec<SocketAddr>,
     settings: &Settings,
@@ -45,7 +47,7 @@ pub(crate) fn snapshot(
             .map(|(id, service)| (id.clone(), self::service(service)))
             .collect(),
         certificates,
-        zone: zone(published),
+        zone: zone(published, leases),
         name_servers,
         https_port: https_port(settings),
         limits: settings.limits,
@@ -129,14 +131,35 @@ fn service(service: &linkspan_plan::Service) -> feed::Service {
     }
 }
 
-fn zone(published: &Published) -> Zone {
+/// Whom each network's names stand for, and who may ask.
+fn zone(published: &Published, leases: &Leases) -> Zone {
     let mut networks: BTreeMap<String, ZoneNetwork> = BTreeMap::new();
     for name in &published.names {
-        networks
-            .entry(name.bridge.clone())
-            .or_default()
-            .names
-            .insert(name.name.clone(), name.addresses.clone());
+        let network = networks.entry(name.bridge.clone()).or_default();
+        network.names.insert(name.name.clone(), name.addresses.clone());
+    }
+    for pointer in &published.pointers {
+        let network = networks.entry(pointer.bridge.clone()).or_default();
+        network.pointers.insert(pointer.address, pointer.name.clone());
+    }
+    for location in &published.locations {
+        let network = networks.entry(location.bridge.clone()).or_default();
+        let place = format!("_{}.{}", location.protocol.name(), location.name);
+        network.locations.entry(place).or_default().push(Location {
+            port: location.port,
+            targets: location.targets.clone(),
+        });
+    }
+    // Also of a network without a name yet: what is asked about its addresses is nobody else's business.
+    for (bridge, lease) in &leases.networks {
+        // On other drivers the range is the LAN's, whose name server knows more than we do.
+        if lease.driver != Driver::Bridge {
+            continue;
+        }
+        let ranges = std::iter::once(IpNetwork::V4(lease.v4))
+            .chain(lease.v6.map(IpNetwork::V6))
+            .chain(lease.retiring.iter().map(|left| left.range));
+        networks.entry(bridge.clone()).or_default().ranges = ranges.collect();
     }
     let mut askers = BTreeMap::new();
     for asker in &published.askers {
@@ -150,23 +173,5 @@ fn zone(published: &Published) -> Zone {
     Zone { networks, askers }
 }
 
-/// Name servers of the host, as `/etc/resolv.conf` has them (resolv.conf(5)).
-pub(crate) fn host_name_servers(text: &str) -> Vec<SocketAddr> {
-    text.lines()
-        .filter_map(|line| line.trim().strip_prefix("nameserver"))
-        .filter_map(|rest| rest.trim().split('%').next()?.parse().ok())
-        .map(|ip| SocketAddr::new(ip, 53))
-        .collect()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn name_servers_are_read_as_resolv_conf_writes_them() {
-        let text = "# x\nsearch lan\nnameserver 192.0.2.1\nnameserver  fe80::1%eth0\noptions ndots:1\n";
-        let servers: Vec<String> = host_name_servers(text).iter().map(ToString::to_string).collect();
-        assert_eq!(servers, ["192.0.2.1:53", "[fe80::1]:53"]);
-    }
-}
+mod tests;

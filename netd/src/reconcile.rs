@@ -36,6 +36,7 @@ use crate::events::{Events, now_ms};
 use crate::execute::Done;
 use crate::ready::Ready;
 use crate::requests::Request;
+use crate::resolv::Resolv;
 use crate::settings::Settings;
 use crate::sockets::Sockets;
 use crate::store::{Batch, Store};
@@ -99,6 +100,7 @@ pub(crate) struct Reconciler {
     /// Sockets that the proxy holds; absent while there is no proxy.
     pub(crate) proxy: Option<Proxy>,
     pub(crate) snapshot: feed::Snapshot,
+    pub(crate) resolv: Resolv,
     pub(crate) jobs: JoinSet<Done>,
     pub(crate) job_tasks: HashMap<Id, Job>,
     pub(crate) probes: JoinSet<Ready>,
@@ -149,6 +151,7 @@ enum News {
     Container(linkspan_containers::Event),
     Hint(Hint),
     Note(Note),
+    NameServers,
     Job(Done),
     Ready(Ready),
     Timer,
@@ -193,6 +196,7 @@ impl Reconciler {
             Some(note) = inboxes.notes.recv() => News::Note(note),
             Some(request) = inboxes.requests.recv() => News::Request(request),
             Some(hint) = inboxes.hints.recv() => News::Hint(hint),
+            () = self.resolv.changed() => News::NameServers,
             () = sleep_until(again) => News::Timer,
         }
     }
@@ -248,6 +252,7 @@ impl Reconciler {
                 self.coexist().await;
             }
             News::Note(note) => self.learn_note(note),
+            News::NameServers => self.learn_name_servers(),
             News::Job(done) => self.learn_done(done),
             News::Ready(ready) => self.learn_ready(&ready),
             News::Stop | News::Nothing => {}

@@ -25,6 +25,7 @@ use crate::events::{Events, now_ms};
 use crate::http::{self, Api, ApiError};
 use crate::learn::plan_health;
 use crate::reconcile::{Host, Inboxes, Reconciler, View};
+use crate::resolv::{self, Resolv};
 use crate::settings::{Settings, SettingsError};
 use crate::sockets::{SocketError, Sockets};
 use crate::store::{Batch, Contents, Store, StoreError};
@@ -173,6 +174,7 @@ impl Netd {
             orders,
             proxy: None,
             snapshot: linkspan_api::feed::Snapshot::default(),
+            resolv: Resolv::watch(Path::new(resolv::FILE)),
             jobs: JoinSet::new(),
             probes: JoinSet::new(),
             probing: BTreeMap::new(),

@@ -146,6 +146,7 @@ impl Reconciler {
         let made = publish::snapshot(
             &self.desired,
             &plan.published,
+            &plan.leases,
             listeners,
             servers,
             &self.settings,

@@ -147,22 +147,23 @@ impl Names {
 
     fn fate(&self, asker: IpAddr, query: &[u8], transport: Transport) -> Fate {
         let world = self.world.load();
-        match linkspan_dns::answer(&world.snapshot.zone, asker, query, transport) {
-            Outcome::Reply(reply) => Fate::Reply(reply),
+        let own = match linkspan_dns::answer(&world.snapshot.zone, asker, query, transport) {
+            Outcome::Reply(reply) => return Fate::Reply(reply),
             Outcome::Refuse(reply) => {
                 tracing::debug!(%asker, "a DNS query from somebody who is on no network was refused");
-                Fate::Reply(reply)
+                return Fate::Reply(reply);
             }
-            Outcome::Drop => Fate::Drop,
-            Outcome::Forward { servers } if servers.is_empty() => {
-                Fate::Ask(world.snapshot.name_servers.clone())
-            }
-            Outcome::Forward { servers } => Fate::Ask(
-                servers
-                    .into_iter()
-                    .map(|ip| SocketAddr::new(ip, DNS_PORT))
-                    .collect(),
-            ),
+            Outcome::Drop => return Fate::Drop,
+            Outcome::Forward { servers } => servers,
+        };
+        let servers = if own.is_empty() {
+            world.snapshot.name_servers.clone()
+        } else {
+            own.into_iter().map(|ip| SocketAddr::new(ip, DNS_PORT)).collect()
+        };
+        match self.forwarder.recall(query, &servers, transport) {
+            Some(reply) => Fate::Reply(reply),
+            None => Fate::Ask(servers),
         }
     }
 }

@@ -1,10 +1,14 @@
 //! Asks name servers outside on behalf of containers.
 //!
-//! Queries travel as they came, only the id is another, so that whatever EDNS says holds between the asker and the
-//! server. An answer is believed when it comes from the server's address, to a port picked by the kernel for this one
-//! query, with its random id and its question. Identical questions in flight are asked once. Sockets come from a
-//! factory, since they belong to the host's network namespace and the caller's thread lives in another.
+//! What is asked is a query of our own: question, the few flags that matter and whether EDNS is spoken, no options. So
+//! whoever asks the same shares one answer, and that answer is then fitted to each: id, spelling of the name, size. It
+//! is believed when it comes from the server's address, to a port picked by the kernel for this one query, with its
+//! random id and its question. Answers are kept by question *and* servers: what the servers of one container say is
+//! told to those who ask the same servers only. When no server knows, an answer that has run out is better than none
+//! (RFC 8767). Sockets come from a factory, since they belong to the host's network namespace and the caller's thread
+//! lives in another.
 
+mod ask;
 mod cache;
 mod exchange;
 
@@ -22,19 +26,20 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::Transport;
+use crate::answer::limit;
 use crate::wire::{self, NXDOMAIN, SERVFAIL};
-use cache::Cache;
+use cache::{Cache, Kept};
 
-/// How long one server is waited for.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Servers asked before giving up; a lone server is asked twice.
-const ATTEMPTS: usize = 3;
-/// How long a server that didn't answer is asked after the others.
-const SULK: Duration = Duration::from_secs(30);
-/// Questions in flight at once for all askers, each with a socket of its own.
+/// How long a question may take. Less than the five seconds after which askers give up or ask again.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// How long when there is an answer that has run out (RFC 8767, section 5).
+const PATIENCE_STALE: Duration = Duration::from_millis(1800);
+/// Questions in flight at once for all askers, each with a few sockets of its own.
 const IN_FLIGHT: usize = 1024;
 /// Questions in flight at once for one asker, so that one container can't take the resolver from the others.
 const IN_FLIGHT_EACH: usize = 128;
+/// A loop is told in the log once in so long.
+const LOOP_TOLD: Duration = Duration::from_secs(60);
 
 /// The socket that is needed: not connected, not bound, non-blocking, close-on-exec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,19 +73,46 @@ struct State {
     under_way: HashMap<Key, Question>,
     by_asker: HashMap<IpAddr, usize>,
     waiting: usize,
+    /// Servers that kept silent, and when.
     silent: HashMap<SocketAddr, Instant>,
+    loop_told: Option<Instant>,
 }
 
-/// A question that somebody is asking; `None` when nobody knew.
-type Question = Arc<OnceCell<Option<Arc<[u8]>>>>;
+/// A question that somebody is asking.
+type Question = Arc<OnceCell<Arc<[u8]>>>;
 
-/// Two queries with the same key get the same answer, but for the id.
-#[derive(Clone, PartialEq, Eq, Hash)]
+/// Two queries with the same key get the same answer, fitted to each.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
-    /// All of the query behind its id, EDNS included.
-    query: Arc<[u8]>,
+    /// Name in lower case, type and class.
+    question: Arc<[u8]>,
+    /// "Recursion desired"; "authentic data" and "checking disabled".
+    flags: [u8; 2],
+    /// Does the asker speak EDNS, and want signatures? Not asked for those who don't: old servers choke on it, and
+    /// whoever asks with it knows how to go on without.
+    edns: Option<bool>,
     servers: Arc<[SocketAddr]>,
-    transport: Transport,
+}
+
+// === impl Key ===
+
+impl Key {
+    /// `None` for what can't be asked.
+    fn new(query: &[u8], servers: &[SocketAddr]) -> Option<Self> {
+        let (name, kind) = wire::question(query)?.split_last_chunk::<4>()?;
+        let flags = [query.get(2)? & 0x01, query.get(3)? & 0x30];
+        Some(Self {
+            question: [&name.to_ascii_lowercase(), &kind[..]].concat().into(),
+            flags,
+            edns: wire::edns(query).ok()?.map(|opt| opt.dnssec),
+            servers: servers.into(),
+        })
+    }
+
+    /// The query that servers are sent, its id still 0.
+    fn query(&self) -> Vec<u8> {
+        wire::query(self.flags, &self.question, self.edns)
+    }
 }
 
 // === impl Forwarder ===
@@ -94,10 +126,21 @@ impl Forwarder {
         }
     }
 
+    /// The answer to `query`, if it is known without asking anybody.
+    pub fn recall(&self, query: &[u8], servers: &[SocketAddr], transport: Transport) -> Option<Vec<u8>> {
+        let key = Key::new(query, servers)?;
+        match self.state().cache.lookup(&key, Instant::now())? {
+            Kept::Good(reply) => Some(reply),
+            Kept::Old(_) => None,
+        }
+        .map(|reply| fit(reply.renewed(), query, transport))
+    }
+
     /// The answer to `query`, which must be one that [`answer`](crate::answer()) said to forward.
     ///
-    /// Servers are asked in order until one knows. Always answers within six seconds: SERVFAIL when none did, or when
-    /// too many questions are in flight. The answer fits the asker's UDP size, or has the truncation bit set.
+    /// Always answers within four seconds: SERVFAIL when no server did, when too many questions are in flight, or when
+    /// the asker is one of the servers and asks what it was just asked. The answer fits the asker's UDP size, or has
+    /// the truncation bit set.
     pub async fn forward(
         &self,
         asker: IpAddr,
@@ -106,30 +149,32 @@ impl Forwarder {
         transport: Transport,
     ) -> Vec<u8> {
         let failed = || wire::bare(query, SERVFAIL, false);
-        let (Some(id), Some(rest)) = (wire::id(query), query.get(2..)) else {
-            return Vec::new();
-        };
-        if servers.is_empty() || wire::question(query).is_none() {
-            return failed();
-        }
-        let key = Key {
-            query: rest.into(),
-            servers: servers.into(),
-            transport,
-        };
-        let Some(seat) = Seat::take(self, asker) else {
+        let Some(key) = Key::new(query, servers).filter(|_| !servers.is_empty()) else {
             return failed();
         };
-        let cell = {
+        let Some(_seat) = Seat::take(self, asker) else {
+            return failed();
+        };
+        let (cell, old) = {
             let mut state = self.state();
-            if let Some(mut hit) = state.cache.lookup(&key, Instant::now()) {
-                wire::set_id(&mut hit, id);
-                return hit;
+            let old = match state.cache.lookup(&key, Instant::now()) {
+                Some(Kept::Good(reply)) => {
+                    drop(state);
+                    return fit(reply.renewed(), query, transport);
+                }
+                Some(Kept::Old(reply)) => Some(reply),
+                None => None,
+            };
+            if state.under_way.contains_key(&key) && servers.iter().any(|server| server.ip() == asker) {
+                state.tell_loop(asker);
+                return failed();
             }
-            Arc::clone(state.under_way.entry(key.clone()).or_default())
+            (Arc::clone(state.under_way.entry(key.clone()).or_default()), old)
         };
+        let patience = if old.is_some() { PATIENCE_STALE } else { PATIENCE };
         // If this asker goes away, another that waits for the same takes the question over.
-        let found = cell.get_or_init(|| self.ask(&key)).await.clone();
+        let reply = Arc::clone(cell.get_or_init(|| self.ask(&key, patience)).await);
+        let knows = matches!(wire::rcode(&reply), 0 | NXDOMAIN);
         {
             let mut state = self.state();
             if state
@@ -138,73 +183,44 @@ impl Forwarder {
                 .is_some_and(|current| Arc::ptr_eq(current, &cell))
             {
                 state.under_way.remove(&key);
-                if let Some(reply) = &found {
-                    state.cache.insert(key, reply, Instant::now());
-                }
+                state.cache.insert(&key, &reply, Instant::now());
             }
         }
-        drop(seat);
-        let Some(reply) = found else { return failed() };
-        let mut reply = reply.to_vec();
-        wire::set_id(&mut reply, id);
-        reply
-    }
-
-    /// Asks one server after the other.
-    async fn ask(&self, key: &Key) -> Option<Arc<[u8]>> {
-        let query = [&[0, 0], &key.query[..]].concat();
-        let mut poor = None;
-        for server in self.order(&key.servers) {
-            let asked = tokio::time::timeout(
-                PATIENCE,
-                exchange::ask(&self.sockets, server, &query, key.transport),
-            );
-            match asked.await {
-                Ok(Ok(reply)) => {
-                    self.state().silent.remove(&server);
-                    if matches!(wire::rcode(&reply), 0 | NXDOMAIN) {
-                        return Some(reply.into());
-                    }
-                    // It answers, but doesn't know; the next may.
-                    poor.get_or_insert(reply);
-                }
-                Ok(Err(error)) => {
-                    tracing::debug!(%server, %error, "a name server could not be asked");
-                    self.sulk(server);
-                }
-                Err(_) => {
-                    tracing::debug!(%server, "a name server did not answer");
-                    self.sulk(server);
-                }
-            }
+        match old {
+            Some(old) if !knows => fit(old.renewed(), query, transport),
+            _ => fit(reply.to_vec(), query, transport),
         }
-        poor.map(Into::into)
-    }
-
-    /// The servers in the order to ask them: those that were silent lately last, and a lone one twice.
-    fn order(&self, servers: &[SocketAddr]) -> Vec<SocketAddr> {
-        let now = Instant::now();
-        let mut order = servers.to_vec();
-        {
-            let mut state = self.state();
-            state.silent.retain(|_, since| now.duration_since(*since) < SULK);
-            order.sort_by_key(|server| state.silent.contains_key(server));
-        }
-        if let [only] = order[..] {
-            order.push(only);
-        }
-        order.truncate(ATTEMPTS);
-        order
-    }
-
-    fn sulk(&self, server: SocketAddr) {
-        self.state().silent.insert(server, Instant::now());
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // The state is whole between any two statements, so a panic elsewhere is no reason to stop resolving.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl State {
+    fn tell_loop(&mut self, asker: IpAddr) {
+        let now = Instant::now();
+        if self
+            .loop_told
+            .is_none_or(|told| now.duration_since(told) >= LOOP_TOLD)
+        {
+            self.loop_told = Some(now);
+            tracing::warn!(
+                server = %asker,
+                "a name server asks back what it is asked: it forwards to the containers' resolver, which forwards to it"
+            );
+        }
+    }
+}
+
+/// Makes a server's answer, or a kept one, the answer to this query.
+fn fit(mut reply: Vec<u8>, query: &[u8], transport: Transport) -> Vec<u8> {
+    if reply.len() > limit(query, transport) {
+        return wire::bare(query, wire::rcode(&reply), true);
+    }
+    wire::readdress(&mut reply, query);
+    reply
 }
 
 impl fmt::Debug for Forwarder {

@@ -51,6 +51,7 @@ async fn outside() -> SocketAddr {
 async fn names(forward: bool) -> Names {
     let network = ZoneNetwork {
         names: BTreeMap::from([("db".to_owned(), vec![IpAddr::from([10, 1, 0, 9])])]),
+        ..ZoneNetwork::default()
     };
     let asker = Asker {
         networks: vec!["front".to_owned()],

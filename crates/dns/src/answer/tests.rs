@@ -1,12 +1,13 @@
 //! What askers are told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use hickory_proto::op::MessageType;
+use hickory_proto::op::{Edns, MessageType, OpCode, Query};
+use hickory_proto::rr::{DNSClass, Name, RecordType};
 use proptest::prelude::*;
 
 use super::*;
-use crate::ZoneNetwork;
+use crate::{Location, ZoneNetwork};
 
 const WEB: &str = "10.1.0.2";
 const DB: &str = "10.1.0.9";
@@ -23,12 +24,20 @@ fn names(entries: &[(&str, &[&str])]) -> ZoneNetwork {
         .map(|(name, list)| ((*name).to_owned(), list.iter().map(|a| ip(a)).collect()));
     ZoneNetwork {
         names: names.collect(),
+        ..ZoneNetwork::default()
+    }
+}
+
+fn location(port: u16, targets: &[&str]) -> Location {
+    Location {
+        port,
+        targets: targets.iter().map(|name| (*name).to_owned()).collect(),
     }
 }
 
 /// `shop` has a front network with two webs and a db that is on an internal one too; `other` is a project apart.
 fn zone() -> Zone {
-    let front = names(&[
+    let mut front = names(&[
         ("web", &[WEB, "fd00:1::2", "10.1.0.3", "fd00:1::3"]),
         ("web.shop", &[WEB, "fd00:1::2", "10.1.0.3", "fd00:1::3"]),
         ("shop-web-1", &[WEB, "fd00:1::2"]),
@@ -36,7 +45,28 @@ fn zone() -> Zone {
         ("db", &[DB]),
         ("my.db_alias", &[DB]),
     ]);
-    let back = names(&[("db", &["10.2.0.9"]), ("batch", &[INTERNAL])]);
+    for (address, name) in [
+        (WEB, "shop-web-1"),
+        ("fd00:1::2", "shop-web-1"),
+        ("10.1.0.3", "shop-web-2"),
+        ("fd00:1::3", "shop-web-2"),
+        (DB, "shop-db-1"),
+    ] {
+        front.pointers.insert(ip(address), name.to_owned());
+    }
+    let webs = ["shop-web-1", "shop-web-2"];
+    front.locations = BTreeMap::from([
+        (
+            "_tcp.web".into(),
+            vec![location(80, &webs), location(8080, &webs)],
+        ),
+        ("_udp.web".into(), vec![location(443, &webs)]),
+        ("_tcp.web.shop".into(), vec![location(80, &webs)]),
+        ("_tcp.db".into(), vec![location(5432, &["db"])]),
+    ]);
+    front.ranges = vec!["10.1.0.0/24".parse().unwrap(), "fd00:1::/64".parse().unwrap()];
+    let mut back = names(&[("db", &["10.2.0.9"]), ("batch", &[INTERNAL])]);
+    back.pointers.insert(ip(INTERNAL), "batch".into());
     let other = names(&[("db", &[LONER])]);
     let networks = BTreeMap::from([
         ("front".into(), front),
@@ -194,25 +224,209 @@ fn localhost_is_localhost() {
     );
 }
 
+/// Of fd00:1::N.
+fn v6_pointer(last: char) -> String {
+    format!("{last}.{}1.0.0.0.0.0.d.f.ip6.arpa", "0.".repeat(23))
+}
+
 #[test]
 fn an_address_has_a_name_for_its_neighbours_only() {
+    let webs = "2.0.1.10.in-addr.arpa";
+    assert_eq!(ask(DB, webs, RecordType::PTR).unwrap(), ["shop-web-1."]);
+    assert_eq!(ask(DB, webs, RecordType::ANY).unwrap(), ["shop-web-1."]);
+    assert_eq!(ask(DB, webs, RecordType::TXT), Ok(vec![]));
     assert_eq!(
-        ask(DB, "2.0.1.10.in-addr.arpa", RecordType::PTR).unwrap(),
-        ["shop-web-1."]
+        ask(DB, &v6_pointer('3'), RecordType::PTR).unwrap(),
+        ["shop-web-2."]
     );
     assert_eq!(
-        ask(WEB, "9.0.1.10.in-addr.arpa", RecordType::PTR).unwrap(),
-        ["db."]
+        ask(DB, &v6_pointer('3').to_uppercase(), RecordType::PTR).unwrap(),
+        ["shop-web-2."]
     );
-    let v6 = format!("3.{}1.0.0.0.0.0.d.f.ip6.arpa", "0.".repeat(23));
-    assert_eq!(ask(DB, &v6, RecordType::PTR).unwrap(), ["shop-web-2."]);
+    assert_eq!(ask(LONER, webs, RecordType::PTR), Err(ResponseCode::NXDomain));
     assert_eq!(
-        ask(LONER, "2.0.1.10.in-addr.arpa", RecordType::PTR),
+        ask(WEB, "7.0.2.10.in-addr.arpa", RecordType::PTR),
         Err(ResponseCode::NXDomain)
     );
-    let outside = query("1.2.0.192.in-addr.arpa", RecordType::PTR);
+    assert_eq!(
+        ask(DB, "7.0.2.10.in-addr.arpa", RecordType::PTR).unwrap(),
+        ["batch."]
+    );
+}
+
+#[test]
+fn what_is_asked_about_addresses_of_ours_that_nobody_has_stays_here() {
+    for (asker, nobodys) in [
+        (WEB, "77.0.1.10.in-addr.arpa".to_owned()),
+        (WEB, v6_pointer('9')),
+        // Its network is another, but it is one of this host.
+        (LONER, "77.0.1.10.in-addr.arpa".to_owned()),
+        (WEB, "b._dns-sd._udp.0.1.10.in-addr.arpa".to_owned()),
+        (WEB, "x.2.0.1.10.in-addr.arpa".to_owned()),
+        (WEB, "53.53.254.169.in-addr.arpa".to_owned()),
+        (WEB, format!("1.{}0.8.e.f.ip6.arpa", "0.".repeat(27))),
+    ] {
+        assert_eq!(
+            ask(asker, &nobodys, RecordType::PTR),
+            Err(ResponseCode::NXDomain),
+            "{nobodys}"
+        );
+    }
+    // There are names below it, so it is there, and has nothing.
+    assert_eq!(ask(WEB, "0.1.10.in-addr.arpa", RecordType::SOA), Ok(vec![]));
+    assert_eq!(ask(WEB, "0.1.10.in-addr.arpa", RecordType::PTR), Ok(vec![]));
+}
+
+#[test]
+fn what_is_asked_about_addresses_of_others_is_forwarded() {
+    for others in [
+        "1.2.0.192.in-addr.arpa",
+        "1.1.168.192.in-addr.arpa",
+        "10.in-addr.arpa",
+        "in-addr.arpa",
+        "arpa.example.com",
+        "b._dns-sd._udp.0.2.0.192.in-addr.arpa",
+    ] {
+        let outcome = send(WEB, &query(others, RecordType::PTR), Transport::Udp);
+        assert!(matches!(outcome, Outcome::Forward { .. }), "{others}");
+    }
+}
+
+#[test]
+fn a_service_is_found_with_its_port_its_replicas_and_their_addresses() {
+    let reply = reply(DB, &query("_80._tcp.web", RecordType::SRV));
+    let mut told: Vec<String> = reply
+        .answers
+        .iter()
+        .map(|record| record.data.to_string())
+        .collect();
+    told.sort();
+    assert_eq!(told, ["0 1 80 shop-web-1.", "0 1 80 shop-web-2."]);
+    assert!(reply.answers.iter().all(|record| record.ttl == 5));
+    let mut addresses: Vec<String> = reply
+        .additionals
+        .iter()
+        .map(|record| format!("{} {}", record.name, record.data))
+        .collect();
+    addresses.sort();
+    assert_eq!(
+        addresses,
+        [
+            "shop-web-1. 10.1.0.2",
+            "shop-web-1. fd00:1::2",
+            "shop-web-2. 10.1.0.3",
+            "shop-web-2. fd00:1::3"
+        ]
+    );
+    assert_eq!(ask(DB, "_443._UDP.Web", RecordType::SRV).unwrap().len(), 2);
+    assert_eq!(ask(DB, "_80._tcp.web.shop", RecordType::SRV).unwrap().len(), 2);
+    assert_eq!(
+        ask(WEB, "_5432._tcp.db", RecordType::SRV).unwrap(),
+        ["0 0 5432 db."]
+    );
+}
+
+#[test]
+fn without_a_port_every_port_is_told() {
+    assert_eq!(ask(DB, "_tcp.web", RecordType::SRV).unwrap().len(), 4);
+    assert_eq!(ask(DB, "_udp.web", RecordType::SRV).unwrap().len(), 2);
+    assert_eq!(ask(DB, "_tcp.web", RecordType::ANY).unwrap().len(), 4);
+    assert_eq!(
+        ask(DB, "_tcp.web", RecordType::A),
+        Ok(vec![]),
+        "the name is there"
+    );
+}
+
+#[test]
+fn a_service_that_is_not_there_is_not_looked_for_elsewhere() {
+    for name in [
+        "_81._tcp.web",
+        "_080._tcp.web",
+        "_http._tcp.web",
+        "_udp.db",
+        "_sctp.web",
+        "_tcp.nobody",
+        "_80._tcp.nobody",
+        "_dmarc.web",
+        "_a._b.web",
+    ] {
+        assert_eq!(
+            ask(WEB, name, RecordType::SRV),
+            Err(ResponseCode::NXDomain),
+            "{name}"
+        );
+    }
+    assert_eq!(
+        ask(LONER, "_80._tcp.web", RecordType::SRV),
+        Err(ResponseCode::NXDomain)
+    );
+    assert_eq!(
+        ask(LONER, "_80._tcp.db", RecordType::SRV),
+        Err(ResponseCode::NXDomain)
+    );
+}
+
+#[test]
+fn services_and_underscores_of_the_world_are_forwarded() {
+    for name in [
+        "_xmpp-server._tcp.example.com",
+        "_tcp.example.com",
+        "_dmarc.com",
+        "_dmarc.web.shop",
+        "tcp.web",
+        "80.tcp.web",
+    ] {
+        let outcome = send(WEB, &query(name, RecordType::SRV), Transport::Udp);
+        assert!(matches!(outcome, Outcome::Forward { .. }), "{name}");
+    }
+}
+
+#[test]
+fn addresses_of_a_services_targets_are_left_out_where_they_do_not_fit() {
+    let mut zone = zone();
+    let front = zone.networks.get_mut("front").unwrap();
+    let many: Vec<String> = (0..14).map(|n| format!("shop-many-{n}")).collect();
+    for (n, name) in many.iter().enumerate() {
+        front.names.insert(
+            name.clone(),
+            vec![ip(&format!("10.1.0.{}", 100 + n)), ip(&format!("fd00:1::{n}"))],
+        );
+    }
+    front.names.insert("many".into(), vec![ip("10.1.0.100")]);
+    front.locations.insert(
+        "_tcp.many".into(),
+        vec![Location {
+            port: 1,
+            targets: many,
+        }],
+    );
+    let bytes = query("_1._tcp.many", RecordType::SRV).to_vec().unwrap();
+    let read = |transport| match answer(&zone, ip(WEB), &bytes, transport) {
+        Outcome::Reply(reply) => Message::from_vec(&reply).unwrap(),
+        outcome => panic!("{outcome:?}"),
+    };
+    let (udp, tcp) = (read(Transport::Udp), read(Transport::Tcp));
+    assert_eq!(
+        (udp.answers.len(), udp.additionals.len(), udp.metadata.truncation),
+        (14, 0, false)
+    );
+    assert_eq!(
+        (tcp.answers.len(), tcp.additionals.len(), tcp.metadata.truncation),
+        (14, 28, false)
+    );
+}
+
+#[test]
+fn the_root_is_there_also_for_those_without_a_way_out() {
+    let mut message = query("x", RecordType::NS);
+    message.queries[0].set_name(Name::root());
+    assert_eq!(
+        reply(INTERNAL, &message).metadata.response_code,
+        ResponseCode::NoError
+    );
     assert!(matches!(
-        send(WEB, &outside, Transport::Udp),
+        send(WEB, &message, Transport::Udp),
         Outcome::Forward { .. }
     ));
 }
@@ -240,6 +454,10 @@ fn edns_is_echoed_with_our_own_size_and_unknown_versions_are_refused() {
     edns.set_max_payload(4096);
     message.set_edns(edns.clone());
     assert_eq!(reply(WEB, &message).edns.unwrap().max_payload(), 1232);
+    assert!(!reply(WEB, &message).edns.unwrap().flags().dnssec_ok);
+    edns.set_dnssec_ok(true);
+    message.set_edns(edns.clone());
+    assert!(reply(WEB, &message).edns.unwrap().flags().dnssec_ok);
     assert!(reply(WEB, &query("db", RecordType::A)).edns.is_none());
     edns.set_version(1);
     message.set_edns(edns);
@@ -250,6 +468,58 @@ fn edns_is_echoed_with_our_own_size_and_unknown_versions_are_refused() {
         (0, 1),
         "BADVERS is 16"
     );
+}
+
+#[test]
+fn cookies_are_ignored_and_two_edns_records_are_an_error() {
+    let mut bytes = query("db", RecordType::A).to_vec().unwrap();
+    bytes[11] = 1;
+    let cookie = b"\0\0\x29\x10\0\0\0\0\0\0\x0c\0\x0a\0\x08\x01\x02\x03\x04\x05\x06\x07\x08";
+    bytes.extend(cookie);
+    let Outcome::Reply(reply) = answer(&zone(), ip(WEB), &bytes, Transport::Udp) else {
+        panic!("no reply")
+    };
+    let message = Message::from_vec(&reply).unwrap();
+    assert_eq!(message.answers.len(), 1);
+    assert!(message.edns.unwrap().options().as_ref().is_empty());
+    bytes[11] = 2;
+    bytes.extend(cookie);
+    let Outcome::Reply(reply) = answer(&zone(), ip(WEB), &bytes, Transport::Udp) else {
+        panic!("no reply")
+    };
+    assert_eq!(wire::rcode(&reply), wire::FORMERR);
+}
+
+#[test]
+fn a_big_answer_fits_what_the_asker_takes_and_never_more_than_one_packet() {
+    let mut zone = zone();
+    let many: Vec<IpAddr> = (0..200).map(|n| ip(&format!("10.1.1.{n}"))).collect();
+    zone.networks
+        .get_mut("front")
+        .unwrap()
+        .names
+        .insert("many".into(), many);
+    for (size, most) in [
+        (100, 512),
+        (512, 512),
+        (1000, 1000),
+        (1232, 1232),
+        (4096, 1232),
+        (65535, 1232),
+    ] {
+        let mut message = query("many", RecordType::A);
+        let mut edns = Edns::new();
+        edns.set_max_payload(size);
+        message.set_edns(edns);
+        let Outcome::Reply(reply) = answer(&zone, ip(WEB), &message.to_vec().unwrap(), Transport::Udp) else {
+            panic!("no reply")
+        };
+        assert!(
+            reply.len() <= most && reply.len() > most * 3 / 4,
+            "{size}: {}",
+            reply.len()
+        );
+    }
 }
 
 #[test]

@@ -1,135 +1,176 @@
-//! A small cache of answers from outside, no longer than their TTL says.
+//! A small cache of answers from outside, no longer than their TTL says; longer when nobody answers any more.
 
 use std::collections::{HashMap, VecDeque};
-use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Key;
-use crate::wire;
+use crate::wire::{self, NXDOMAIN};
 
-/// Most answers kept; the oldest go first.
-const ENTRIES: usize = 10_000;
+/// Most bytes kept.
+const ROOM: usize = 16 << 20;
 /// Longest answer worth keeping, in bytes.
-const LONGEST: usize = 1500;
-/// Longest time an answer is kept, whatever its TTL.
-const LONG: Duration = Duration::from_secs(60);
+const LONGEST: usize = 16 << 10;
+/// Bytes that an entry takes besides its answer, its question and its list of servers.
+const OVERHEAD: usize = 400;
+/// Longest time that an answer is given without asking again, whatever its TTL. The host's servers are near and keep
+/// answers themselves. There is no shortest: 0 means that an answer is for those who asked for it and nobody else.
+const LONG: Duration = Duration::from_secs(300);
+/// The same for "there is no such thing", which people are about to change more often than not.
+const LONG_NEGATIVE: Duration = Duration::from_secs(60);
+/// How long a failure is given without asking again (RFC 9520, section 3.2).
+const FAILED: Duration = Duration::from_secs(1);
+/// How long an answer that has run out is still good when no server knows (RFC 8767, section 4).
+const STALE: Duration = Duration::from_secs(86_400);
+/// TTL of such an answer, and how long it is given before servers are asked again (RFC 8767, section 5).
+const STALE_TTL: u32 = 30;
 
 #[derive(Default)]
 pub(super) struct Cache {
     entries: HashMap<Key, Entry>,
     /// Keys in the order they came, each once.
     order: VecDeque<Key>,
+    bytes: usize,
 }
 
 struct Entry {
-    reply: Box<[u8]>,
+    reply: Arc<[u8]>,
+    places: Arc<[usize]>,
     since: Instant,
     keep: Duration,
-    ttls: Vec<Range<usize>>,
+    /// No server knew lately: not asked again until then.
+    rest: Option<Instant>,
+    /// Since it was last about to be thrown out.
+    used: bool,
+}
+
+/// What is kept on a question.
+pub(super) enum Kept {
+    /// To be given as it is.
+    Good(Answer),
+    /// It has run out.
+    Old(Answer),
+}
+
+/// A kept answer. Cheap to take, so that the others don't wait for it to be written.
+pub(super) struct Answer {
+    reply: Arc<[u8]>,
+    places: Arc<[usize]>,
+    /// Seconds that it lay here; `None` when it has run out.
+    age: Option<u32>,
+}
+
+impl Answer {
+    /// The answer with its TTLs run down by the time it lay here, still with another's id.
+    pub(super) fn renewed(&self) -> Vec<u8> {
+        let mut reply = self.reply.to_vec();
+        wire::each_ttl(&mut reply, &self.places, |ttl| match self.age {
+            Some(age) => ttl.saturating_sub(age),
+            None => STALE_TTL,
+        });
+        reply
+    }
 }
 
 impl Cache {
-    /// The answer with its TTLs run down by the time it lay here. Its id is whatever the server was sent.
-    pub(super) fn lookup(&self, key: &Key, now: Instant) -> Option<Vec<u8>> {
-        let entry = self.entries.get(key)?;
+    pub(super) fn lookup(&mut self, key: &Key, now: Instant) -> Option<Kept> {
+        let entry = self.entries.get_mut(key)?;
         let age = now.duration_since(entry.since);
-        if age >= entry.keep {
+        let answer = |age| Answer {
+            reply: Arc::clone(&entry.reply),
+            places: Arc::clone(&entry.places),
+            age,
+        };
+        let kept = if age < entry.keep {
+            Kept::Good(answer(Some(age.as_secs() as u32)))
+        } else if age >= entry.keep + STALE || !is_good(&entry.reply) {
             return None;
-        }
-        let mut reply = entry.reply.to_vec();
-        wire::age(&mut reply, &entry.ttls, age.as_secs() as u32);
-        Some(reply)
+        } else if entry.rest.is_some_and(|until| now < until) {
+            Kept::Good(answer(None))
+        } else {
+            Kept::Old(answer(None))
+        };
+        entry.used = true;
+        Some(kept)
     }
 
-    /// Keeps an answer that has records; failures and absences are asked for again.
-    pub(super) fn insert(&mut self, key: Key, reply: &[u8], now: Instant) {
-        let worth = wire::rcode(reply) == 0 && wire::answers(reply) > 0 && !wire::is_truncated(reply);
-        if !worth || reply.len() > LONGEST {
+    /// Keeps an answer, if it may be kept. One that is good is not replaced by a failure.
+    pub(super) fn insert(&mut self, key: &Key, reply: &Arc<[u8]>, now: Instant) {
+        let good = is_good(reply);
+        if let Some(entry) = self.entries.get_mut(key)
+            && !good
+            && is_good(&entry.reply)
+            && now.duration_since(entry.since) < entry.keep + STALE
+        {
+            entry.rest = Some(now + Duration::from_secs(STALE_TTL.into()));
             return;
         }
-        let Some((lowest, ttls)) = wire::ttls(reply) else {
+        if reply.len() > LONGEST || wire::is_truncated(reply) {
             return;
+        }
+        let Some(times) = wire::times(reply) else { return };
+        let lowest = Duration::from_secs(times.lowest.into());
+        let nothing = wire::rcode(reply) == NXDOMAIN || wire::answers(reply) == 0;
+        let keep = match (good, times.has_soa) {
+            (false, _) => FAILED,
+            (true, true) => lowest.min(LONG_NEGATIVE),
+            // Without an SOA nobody says how long there is nothing.
+            (true, false) if nothing => return,
+            (true, false) => lowest.min(LONG),
         };
-        let keep = Duration::from_secs(lowest.into()).min(LONG);
         if keep.is_zero() {
             return;
         }
         let entry = Entry {
-            reply: reply.into(),
+            reply: Arc::clone(reply),
+            places: times.places.into(),
             since: now,
             keep,
-            ttls,
+            rest: None,
+            used: false,
         };
-        if self.entries.insert(key.clone(), entry).is_none() {
-            self.order.push_back(key);
+        self.bytes += size(key, &entry);
+        match self.entries.insert(key.clone(), entry) {
+            Some(former) => self.bytes -= size(key, &former),
+            None => self.order.push_back(key.clone()),
         }
-        while self.order.len() > ENTRIES {
-            if let Some(oldest) = self.order.pop_front() {
-                self.entries.remove(&oldest);
+        self.make_room();
+    }
+
+    /// The oldest go first; one that was asked for since gets another turn.
+    fn make_room(&mut self) {
+        while self.bytes > ROOM {
+            let Some(key) = self.order.pop_front() else { return };
+            match self.entries.get_mut(&key) {
+                Some(entry) if entry.used => {
+                    entry.used = false;
+                    self.order.push_back(key);
+                }
+                _ => {
+                    if let Some(entry) = self.entries.remove(&key) {
+                        self.bytes -= size(&key, &entry);
+                    }
+                }
             }
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Transport;
-
-    fn key(name: u16) -> Key {
-        Key {
-            query: name.to_be_bytes().as_slice().into(),
-            servers: [].into(),
-            transport: Transport::Udp,
-        }
-    }
-
-    fn reply(ttl: u8) -> Vec<u8> {
-        let head = b"\0\0\x81\x80\0\x01\0\x01\0\0\0\0\x01a\x04test\0\0\x01\0\x01\xc0\x0c\0\x01\0\x01\0\0\0"
-            .as_slice();
-        [head, &[ttl], b"\0\x04\x01\x02\x03\x04"].concat()
-    }
-
-    #[test]
-    fn an_answer_runs_down_and_is_gone_at_its_ttl() {
-        let (mut cache, now) = (Cache::default(), Instant::now());
-        cache.insert(key(1), &reply(30), now);
-        let at = |seconds| now + Duration::from_secs(seconds);
-        assert_eq!(wire::ttls(&cache.lookup(&key(1), at(10)).unwrap()).unwrap().0, 20);
-        assert!(cache.lookup(&key(1), at(30)).is_none());
-        assert!(cache.lookup(&key(2), at(0)).is_none());
-    }
-
-    #[test]
-    fn a_long_ttl_is_kept_for_a_minute() {
-        let (mut cache, now) = (Cache::default(), Instant::now());
-        cache.insert(key(1), &reply(200), now);
-        assert!(cache.lookup(&key(1), now + Duration::from_secs(59)).is_some());
-        assert!(cache.lookup(&key(1), now + Duration::from_secs(60)).is_none());
-    }
-
-    #[test]
-    fn a_zero_ttl_a_failure_and_a_truncated_answer_are_not_kept() {
-        let (mut cache, now) = (Cache::default(), Instant::now());
-        cache.insert(key(1), &reply(0), now);
-        for (at, bits) in [(2, 0x02), (3, 0x02)] {
-            let mut bad = reply(30);
-            bad[at] |= bits;
-            cache.insert(key(1), &bad, now);
-        }
-        assert!(cache.lookup(&key(1), now).is_none());
-    }
-
-    #[test]
-    fn the_oldest_go_when_it_is_full() {
-        let (mut cache, now) = (Cache::default(), Instant::now());
-        for name in 0..=ENTRIES as u16 {
-            cache.insert(key(name), &reply(30), now);
-        }
-        assert!(cache.lookup(&key(0), now).is_none());
-        assert!(cache.lookup(&key(1), now).is_some());
-        assert_eq!((cache.entries.len(), cache.order.len()), (ENTRIES, ENTRIES));
-    }
+/// Is it an answer, and not the excuse of a server that can't give one?
+fn is_good(reply: &[u8]) -> bool {
+    matches!(wire::rcode(reply), 0 | NXDOMAIN)
 }
+
+fn size(key: &Key, entry: &Entry) -> usize {
+    // The key is there twice, but what it points to once.
+    OVERHEAD
+        + key.question.len()
+        + size_of_val(&*key.servers)
+        + entry.reply.len()
+        + size_of_val(&*entry.places)
+}
+
+#[cfg(test)]
+mod tests;

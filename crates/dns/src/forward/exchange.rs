@@ -1,45 +1,35 @@
-//! One question to one server: over UDP, and over TCP when the answer was cut.
+//! One question to one server: over UDP, and over TCP when the answer was cut. The caller bounds the time.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, UdpSocket as AsyncUdpSocket};
 
 use super::{SocketFactory, SocketNeed};
-use crate::Transport;
 use crate::wire;
 
-/// After so long without an answer the datagram is sent once more: it, or its answer, may be lost.
-const AGAIN: Duration = Duration::from_millis(800);
+/// Longest datagram that is read whole. We announce less.
+const DATAGRAM: usize = 4096;
 
-/// The server's answer, its id still the random one. The caller bounds the time.
-pub(super) async fn ask(
-    sockets: &SocketFactory,
-    server: SocketAddr,
-    query: &[u8],
-    transport: Transport,
-) -> io::Result<Vec<u8>> {
+/// The server's answer: well formed, whole unless its truncation bit is set, and its id of no more use.
+pub(super) async fn ask(sockets: SocketFactory, server: SocketAddr, query: Arc<[u8]>) -> io::Result<Vec<u8>> {
     let mut query = query.to_vec();
     let mut id = [0; 2];
     getrandom::fill(&mut id).map_err(|error| io::Error::other(error.to_string()))?;
     wire::set_id(&mut query, u16::from_be_bytes(id));
 
-    let limit = match transport {
-        Transport::Udp => wire::udp_limit(&query),
-        Transport::Tcp => usize::from(u16::MAX),
-    };
-    let reply = over_udp(sockets, server, &query).await?;
-    if !wire::is_truncated(&reply) && reply.len() <= limit {
-        return Ok(reply);
+    let mut reply = over_udp(&sockets, server, &query).await?;
+    if wire::is_truncated(&reply)
+        && let Ok(whole) = over_tcp(&sockets, server, &query).await
+    {
+        reply = whole;
     }
-    // The whole of it helps an asker who takes as much, or who never asks again over TCP.
-    match over_tcp(sockets, server, &query).await {
-        Ok(whole) if whole.len() <= limit => Ok(whole),
-        _ if reply.len() <= limit => Ok(reply),
-        _ => Ok(wire::bare(&query, 0, true)),
+    if wire::times(&reply).is_none() && !wire::is_truncated(&reply) {
+        return Err(io::ErrorKind::InvalidData.into());
     }
+    Ok(reply)
 }
 
 async fn over_udp(sockets: &SocketFactory, server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
@@ -48,23 +38,13 @@ async fn over_udp(sockets: &SocketFactory, server: SocketAddr, query: &[u8]) -> 
     // Connected: the kernel picks a random port, and drops what others send to it.
     socket.connect(server).await?;
     socket.send(query).await?;
-    let mut buffer = vec![0; usize::from(u16::MAX)];
-    let again = tokio::time::sleep(AGAIN);
-    tokio::pin!(again);
-    let mut sent_again = false;
+    let mut buffer = vec![0; DATAGRAM];
     loop {
-        tokio::select! {
-            received = socket.recv(&mut buffer) => {
-                let reply = &buffer[..received?];
-                // Anything else may be forged: keep waiting for the true one.
-                if belongs(query, reply) {
-                    return Ok(reply.to_vec());
-                }
-            }
-            () = &mut again, if !sent_again => {
-                sent_again = true;
-                socket.send(query).await?;
-            }
+        let length = socket.recv(&mut buffer).await?;
+        // Anything else may be forged: keep waiting for the true one.
+        if belongs(query, &buffer[..length]) {
+            buffer.truncate(length);
+            return Ok(buffer);
         }
     }
 }

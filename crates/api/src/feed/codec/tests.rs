@@ -250,3 +250,54 @@ async fn descriptors_hoarded_on_an_unfinished_frame_are_refused() {
         matches!(reader.next().await, Err(FeedError::TooManyDescriptors { count }) if count == 2 * SOCKETS_MAX)
     );
 }
+
+/// The zone as version 1 first had it.
+const FIRST_ZONE: &str = r#"{
+    "networks": {"ls-1": {"names": {"web": ["10.1.0.2", "fd00:1::2"]}}},
+    "askers": {"10.1.0.2": {"networks": ["ls-1"], "forward": true, "servers": []}}
+}"#;
+
+#[test]
+fn a_zone_of_an_older_netd_is_understood() {
+    let zone: linkspan_dns::Zone = serde_json::from_str(FIRST_ZONE).unwrap();
+    let network = &zone.networks["ls-1"];
+    assert_eq!(network.names["web"].len(), 2);
+    assert!(network.pointers.is_empty() && network.locations.is_empty() && network.ranges.is_empty());
+}
+
+#[tokio::test]
+async fn a_zone_arrives_with_all_that_it_says_and_an_older_proxy_finds_what_it_knows() {
+    use linkspan_dns::{Location, Zone};
+
+    let mut zone: Zone = serde_json::from_str(FIRST_ZONE).unwrap();
+    let first: serde_json::Value = serde_json::from_str(FIRST_ZONE).unwrap();
+    let network = zone.networks.get_mut("ls-1").unwrap();
+    network
+        .pointers
+        .insert("fd00:1::2".parse().unwrap(), "shop-web-1".into());
+    network.locations.insert(
+        "_tcp.web".into(),
+        vec![Location {
+            port: 80,
+            targets: vec!["shop-web-1".into()],
+        }],
+    );
+    network.ranges = vec!["10.1.0.0/24".parse().unwrap()];
+    let snapshot = ToProxy::Snapshot(Box::new(Snapshot {
+        zone: zone.clone(),
+        name_servers: vec!["[fe80::1%3]:53".parse().unwrap()],
+        ..Snapshot::default()
+    }));
+
+    let (ours, theirs) = pair();
+    let (_, mut writer) = split::<ToNetd>(ours);
+    let (mut reader, _) = split::<ToProxy>(theirs);
+    writer.send(&snapshot, &[]).await.unwrap();
+    assert_eq!(reader.next().await.unwrap().unwrap().0, snapshot);
+
+    // What an older proxy looks for is where it was; the rest it skips.
+    let mut now = serde_json::to_value(&zone).unwrap();
+    let network = now["networks"]["ls-1"].as_object_mut().unwrap();
+    network.retain(|key, _| key == "names");
+    assert_eq!(now, first);
+}
