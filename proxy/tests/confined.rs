@@ -14,6 +14,7 @@ use linkspan_api::feed::{
     self, Action, Endpoint, FeedReader, FeedWriter, Forward, Route, Service, Snapshot, SocketId, SocketKind,
     Target, ToNetd, ToProxy, VERSION,
 };
+use linkspan_dns::{Asker, Zone, ZoneNetwork};
 use nix::sched::{CloneFlags, unshare};
 use tokio::net::UnixStream;
 
@@ -93,18 +94,21 @@ async fn test() {
         address,
         shard: 0,
     };
+    let resolver = UdpSocket::bind("127.0.0.1:0").expect("bind");
+    let names = resolver.local_addr().expect("address");
     let ids = [
         id(SocketKind::Http, address),
         id(SocketKind::Tcp, ports.0),
         id(SocketKind::Udp, ports.1),
+        id(SocketKind::DnsUdp, names),
     ];
-    let descriptors = [listener.as_fd(), tcp.as_fd(), udp.as_fd()];
+    let descriptors = [listener.as_fd(), tcp.as_fd(), udp.as_fd(), resolver.as_fd()];
     let sockets: Vec<_> = ids.iter().cloned().zip(descriptors).collect();
     writer
         .send_sockets(ToProxy::Sockets, &sockets)
         .await
         .expect("sockets");
-    let world = world(7, &ids, host.port());
+    let world = world(7, &ids, host.port(), stub());
     writer
         .send(&ToProxy::Snapshot(Box::new(world)), &[])
         .await
@@ -117,6 +121,8 @@ async fn test() {
     assert_eq!(get(address, "host.test"), "HTTP/1.1 200 OK");
     assert_eq!(get(ports.0, "whatever"), "HTTP/1.1 200 OK");
     assert_eq!(ask(ports.1), "200 OK");
+    assert_eq!(resolve(names, "db"), [10, 1, 0, 9]);
+    assert_eq!(resolve(names, "before.example"), [192, 0, 2, 1]);
     // The pipe through which the port's answer was spliced; 0 to 2 are what we were started with.
     let is_pipe = |number: u32| {
         let to = std::fs::read_link(format!("/proc/{}/fd/{number}", process.0.id()));
@@ -151,8 +157,11 @@ async fn test() {
     }
 
     // netd dies without a word; a new one finds the proxy, what it serves, and the sockets.
-    drop((reader, writer, listener, tcp, udp));
+    // Names are served meanwhile, also those of the world.
+    drop((reader, writer, listener, tcp, udp, resolver));
     assert_eq!(get(address, "host.test"), "HTTP/1.1 200 OK");
+    assert_eq!(resolve(names, "db"), [10, 1, 0, 9]);
+    assert_eq!(resolve(names, "after.example"), [192, 0, 2, 1]);
     let (mut reader, mut writer) = connect(&socket).await;
     let (generation, sockets) = hello(&mut reader, &mut writer, process.0.id()).await;
     assert_eq!(generation, 7);
@@ -234,7 +243,16 @@ async fn hello(
 }
 
 /// `host.test` and both ports lead to a container on the host's own network, `container.test` to one with its own.
-fn world(generation: u64, listeners: &[SocketId], port: u16) -> Snapshot {
+fn world(generation: u64, listeners: &[SocketId], port: u16, stub: SocketAddr) -> Snapshot {
+    let db = ZoneNetwork {
+        names: [("db".to_owned(), vec![[10, 1, 0, 9].into()])].into(),
+        ..ZoneNetwork::default()
+    };
+    let asker = Asker {
+        networks: vec!["net".into()],
+        forward: true,
+        servers: vec![],
+    };
     let target = |id: &str| Target::Service { id: id.into(), port };
     let route = |host: &str, service| Route {
         project: "p".into(),
@@ -256,10 +274,15 @@ fn world(generation: u64, listeners: &[SocketId], port: u16) -> Snapshot {
         };
         (format!("p/{name}"), service)
     };
-    let forwards = listeners.iter().filter(|id| id.kind != SocketKind::Http);
+    let forwards = listeners.iter().filter(|id| matches!(id.kind, SocketKind::Tcp | SocketKind::Udp));
     Snapshot {
         generation,
         listeners: listeners.to_vec(),
+        zone: Zone {
+            networks: [("net".to_owned(), db)].into(),
+            askers: [([127, 0, 0, 1].into(), asker)].into(),
+        },
+        name_servers: vec![stub],
         routes: vec![
             route("host.test", "p/host"),
             route("container.test", "p/container"),
@@ -336,6 +359,41 @@ fn server(ip: IpAddr, port: u16, status: &'static str) -> SocketAddr {
 }
 
 /// The first line of an answer to be read to its end.
+/// A name server on loopback, where systemd-resolved has its own, that gives every name the same address.
+fn stub() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.53:0").expect("bind");
+    let address = socket.local_addr().expect("address");
+    std::thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            let mut reply = buffer[..length].to_vec();
+            (reply[2], reply[3], reply[7]) = (0x81, 0x80, 1);
+            reply.extend(b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xc0\0\x02\x01");
+            socket.send_to(&reply, from).ok();
+        }
+    });
+    address
+}
+
+/// The address of a name.
+fn resolve(resolver: SocketAddr, name: &str) -> [u8; 4] {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("bind");
+    socket
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .expect("timeout");
+    let mut query = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0".to_vec();
+    for label in name.split('.') {
+        query.push(label.len() as u8);
+        query.extend(label.as_bytes());
+    }
+    query.extend(b"\0\0\x01\0\x01");
+    socket.send_to(&query, resolver).expect("send");
+    let mut reply = [0; 512];
+    let length = socket.recv(&mut reply).expect("an answer");
+    assert_eq!((reply[1], reply[3] & 0xf, reply[7]), (7, 0, 1), "{name}");
+    *reply[..length].last_chunk().expect("an address")
+}
+
 fn get(address: SocketAddr, host: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("connect");
     stream
