@@ -58,9 +58,16 @@ impl Reply {
     }
 
     pub(crate) fn failure(status: u16, message: &str) -> Self {
+        Self::refusal(status, message, &[])
+    }
+
+    /// A failure with problems.
+    pub(crate) fn refusal(status: u16, message: &str, problems: &[&str]) -> Self {
         Self::new(
             &format!("{status} No"),
-            serde_json::json!({ "message": message }).to_string().into(),
+            serde_json::json!({ "message": message, "problems": problems })
+                .to_string()
+                .into(),
         )
     }
 
@@ -81,6 +88,24 @@ impl Reply {
             head,
             body: Vec::new(),
             then: Some(Box::new(|_| std::thread::sleep(Duration::from_secs(5)))),
+        }
+    }
+
+    /// A head, then the pieces with a pause after each, then the end.
+    pub(crate) fn slowly(pieces: Vec<String>, pause: Duration) -> Self {
+        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_owned();
+        let talk = move |mut stream: UnixStream| {
+            for piece in pieces.into_iter().chain([String::new()]) {
+                let chunk = format!("{:x}\r\n{piece}\r\n", piece.len());
+                // A client that has gone is the test's business, not ours.
+                let _ = stream.write_all(chunk.as_bytes());
+                std::thread::sleep(pause);
+            }
+        };
+        Self {
+            head,
+            body: Vec::new(),
+            then: Some(Box::new(talk)),
         }
     }
 

@@ -140,7 +140,7 @@ fn megabytes_go_through_both_ways_at_once() {
 }
 
 /// A terminal: our end, and the one for the program.
-fn terminal() -> (File, OwnedFd) {
+pub(crate) fn terminal() -> (File, OwnedFd) {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&ours).unwrap();
     unlockpt(&ours).unwrap();
@@ -163,7 +163,7 @@ fn terminal() -> (File, OwnedFd) {
     (File::from(ours), OwnedFd::from(theirs))
 }
 
-fn on_terminal(command: &mut Command, terminal: &OwnedFd) -> Child {
+pub(crate) fn on_terminal(command: &mut Command, terminal: &OwnedFd) -> Child {
     let end = || Stdio::from(terminal.try_clone().unwrap());
     command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap()
 }

@@ -4,6 +4,7 @@
 
 mod daemon;
 mod exec;
+mod network;
 
 use std::fs;
 use std::io::Write;

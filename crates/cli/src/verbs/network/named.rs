@@ -52,12 +52,12 @@ pub(super) mod tests {
         assert_eq!(found("default", Some("shop")).unwrap(), "shop_default");
         assert_eq!(found("shop_default", None).unwrap(), "shop_default");
         assert_eq!(
-            found("default", None).unwrap_err().to_string(),
-            "no network `default`; `linkspan network ls` lists all"
+            found("backend", None).unwrap_err().to_string(),
+            "no network `backend`; `linkspan network ls` lists all"
         );
         assert_eq!(
-            found("shop-defualt", None).unwrap_err().to_string(),
-            "no network `shop-defualt`; did you mean `shop_default`?"
+            found("default", None).unwrap_err().to_string(),
+            "no network `default`; did you mean `shop_default`?"
         );
     }
 }
