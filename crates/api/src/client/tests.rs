@@ -127,6 +127,8 @@ async fn names_and_options_reach_the_daemon_as_they_are() {
         since: Some(-5),
     };
     client.logs("x", &query).await.unwrap();
+    client.events_between(Some(1_500), Some(9_000)).await.unwrap();
+    client.events_between(None, None).await.unwrap();
     assert_eq!(
         *asked.lock().unwrap(),
         [
@@ -136,6 +138,8 @@ async fn names_and_options_reach_the_daemon_as_they_are() {
             "DELETE /v1/containers/x?force=true",
             "DELETE /v1/images/acme%2Fweb%3A1",
             "GET /v1/containers/x/logs?follow=true&timestamps=true&tail=10&since=-5",
+            "GET /v1/events?since=1500&until=9000",
+            "GET /v1/events",
         ]
     );
 }

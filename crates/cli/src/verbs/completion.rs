@@ -51,7 +51,15 @@ mod tests {
     fn every_shell_gets_a_script_that_knows_the_verbs() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             let script = String::from_utf8(script(shell)).unwrap();
-            for word in ["routes", "restart", "run-dir"] {
+            for word in [
+                "routes",
+                "restart",
+                "run-dir",
+                "disconnect",
+                "on-conflict",
+                "macvlan",
+                "firewall",
+            ] {
                 assert!(script.contains(word), "{shell:?} lacks {word}");
             }
         }

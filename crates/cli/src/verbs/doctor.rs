@@ -20,11 +20,11 @@ use crate::terminal::{Colour, Paint, clean, print, print_json};
   linkspan doctor network
   linkspan doctor firewall --format json | jq '.foreign'
 
-Exits with 1 if something needs attention: a range that somebody else claims too, a firewall that is in the way of our
-traffic, a table that is damaged, a warning of `linkspan status`.")]
+Exits with 1 if something needs attention: a range with two owners, a chain in the way, \
+a damaged table, a warning.")]
 pub(crate) struct Doctor {
     /// Only one of them, with everything about it
-    #[arg(value_enum)]
+    #[arg(value_enum, value_name = "PART")]
     about: Option<About>,
     /// How to write it
     #[arg(long, value_enum, default_value_t)]

@@ -92,7 +92,7 @@ pub(super) fn summary(report: &FirewallReport) -> String {
 pub(super) fn troubles(report: &FirewallReport) -> Vec<String> {
     let table = (!is_whole(&report.table)).then(|| {
         format!(
-            "the table `inet linkspan` is {}; the daemon restores it, its log says why it can't",
+            "the table `inet linkspan` is {}; the daemon puts it back by itself, and its log says if it can't",
             report.table
         )
     });

@@ -16,7 +16,7 @@ use crate::source;
   linkspan network connect backend shop-web-1
   linkspan network connect --alias db --ip 10.20.0.7 office postgres
 
-A container of a site forgets it at the next `up` of that site; write it in the file to keep it.")]
+A container of a site forgets it at the next `up`; write it in the file to keep it.")]
 pub(crate) struct Connect {
     /// Name of the network, also as in the site's file
     network: String,

@@ -16,9 +16,9 @@ use crate::terminal::{clean, print};
 #[command(after_help = "Examples:
   linkspan network create backend --internal
   linkspan network create office --subnet 10.20.0.0/24 --gateway 10.20.0.254
-  linkspan network create lan -d macvlan -o parent=eth0 --subnet 192.168.1.0/24 --gateway 192.168.1.1
+  linkspan network create lan -d macvlan -o parent=eth0 --subnet 192.168.1.0/24
 
-Without `--subnet`, the network gets a range that nobody on this host uses, and moves if somebody claims it later.")]
+Without `--subnet` it gets a range that nobody uses, and moves if somebody claims that later.")]
 pub(crate) struct Create {
     /// How it is to be called
     name: String,
