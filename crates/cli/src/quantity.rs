@@ -70,23 +70,28 @@ pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
 
 /// A time, in seconds since the epoch: RFC 3339, a date, seconds since the epoch, or a span before now. For clap.
 pub(crate) fn parse_time(text: &str) -> Result<i64, String> {
-    parse_time_at(text, now())
+    parse_moment(text).map(|moment| moment.div_euclid(1_000))
 }
 
-fn parse_time_at(text: &str, now: i64) -> Result<i64, String> {
+/// [`parse_time`] in milliseconds. For clap.
+pub(crate) fn parse_moment(text: &str) -> Result<i64, String> {
+    parse_moment_at(text, jiff::Timestamp::now().as_millisecond())
+}
+
+fn parse_moment_at(text: &str, now: i64) -> Result<i64, String> {
     if let Ok(seconds) = text.parse::<i64>() {
-        return Ok(seconds);
+        return Ok(seconds.saturating_mul(1_000));
     }
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
-        return Ok(time.as_second());
+        return Ok(time.as_millisecond());
     }
     if let Ok(date) = text.parse::<jiff::civil::DateTime>()
         && let Ok(zoned) = date.to_zoned(jiff::tz::TimeZone::system())
     {
-        return Ok(zoned.timestamp().as_second());
+        return Ok(zoned.timestamp().as_millisecond());
     }
     match parse_span(text) {
-        Ok(span) => Ok(now.saturating_sub(i64::try_from(span.as_secs()).unwrap_or(i64::MAX))),
+        Ok(span) => Ok(now.saturating_sub(i64::try_from(span.as_millis()).unwrap_or(i64::MAX))),
         Err(_) => Err(
             "write a time (`2026-05-01T12:00:00Z`, `2026-05-01`) or how long ago (`10m`, `2h`)".to_owned(),
         ),
@@ -163,9 +168,10 @@ mod tests {
 
     #[test]
     fn times_may_be_absolute_or_ago() {
-        assert_eq!(parse_time_at("10m", 1_000), Ok(400));
-        assert_eq!(parse_time_at("1970-01-01T00:01:00Z", 9), Ok(60));
-        assert_eq!(parse_time_at("1700000000", 9), Ok(1_700_000_000));
-        assert!(parse_time_at("yesterday-ish", 9).is_err());
+        assert_eq!(parse_moment_at("10m", 1_000_500), Ok(400_500));
+        assert_eq!(parse_moment_at("1970-01-01T00:01:00.25Z", 9), Ok(60_250));
+        assert_eq!(parse_moment_at("1700000000", 9), Ok(1_700_000_000_000));
+        assert!(parse_moment_at("yesterday-ish", 9).is_err());
+        assert_eq!(parse_time("1969-12-31T23:59:59.5Z"), Ok(-1));
     }
 }

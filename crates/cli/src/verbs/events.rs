@@ -13,7 +13,7 @@ use crate::failure::Misuse;
 use crate::filter::{Filter, admits};
 use crate::live::tone;
 use crate::pick::pick;
-use crate::quantity::parse_time;
+use crate::quantity::parse_moment;
 use crate::source;
 use crate::terminal::{Colour, Paint, clean, print};
 
@@ -30,10 +30,10 @@ const GRACE: Duration = Duration::from_secs(2);
 The daemon remembers the last few thousand, since it was started.")]
 pub(crate) struct Events {
     /// Also what happened from this time on: `10m`, `2026-05-01T12:00:00Z`
-    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", value_parser = parse_moment, allow_hyphen_values = true)]
     since: Option<i64>,
     /// Only until this time, then end; `0s` is now
-    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", value_parser = parse_moment, allow_hyphen_values = true)]
     until: Option<i64>,
     /// Only those with: type, event, container, network, project
     #[arg(short, long = "filter", value_name = "KEY=VALUE", value_parser = filter)]
@@ -49,7 +49,9 @@ fn filter(text: &str) -> Result<Filter, String> {
 
 impl Events {
     pub(crate) async fn run(mut self, client: &Client) -> anyhow::Result<()> {
-        let (since, until) = (self.since.map(milliseconds), self.until.map(milliseconds));
+        // Before the epoch nothing happened.
+        let since = self.since.map(|since| u64::try_from(since).unwrap_or(0));
+        let until = self.until.map(|until| u64::try_from(until).unwrap_or(0));
         if let (Some(since), Some(until)) = (since, until)
             && since > until
         {
@@ -99,10 +101,6 @@ impl Events {
     fn shows(&self, event: &Event) -> bool {
         admits(&self.filters, |filter| meets(event, filter))
     }
-}
-
-fn milliseconds(seconds: i64) -> u64 {
-    u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000)
 }
 
 /// Containers by the names that events call them; one that isn't there yet may come.
