@@ -1,13 +1,17 @@
 //! Sites, routes, events, status.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use linkspan_api::v1::{Event, ProxyView, SiteSource, Status, Version};
 use tokio::sync::{broadcast, oneshot};
+use tokio::time::Instant;
 
 use super::answer::{Answer, Response, read};
 use super::{Api, flag, query};
+use crate::events::now_ms;
 use crate::requests::{self, Rejection, Reply};
 
 pub(crate) fn version() -> Response {
@@ -105,9 +109,13 @@ pub(crate) async fn ask<T>(
     }
 }
 
-/// JSON lines. With `site` and `generation`: those of that site from there on, until it converged or failed.
+/// JSON lines. With `site` and `generation`: those of that site from there on, until it converged or failed. With `since`
+/// and `until`, in milliseconds since the epoch: those remembered from then on, and what comes until then.
 pub(crate) fn events(api: &Api, request: &Request<Incoming>) -> Response {
     let site = query(request, "site");
+    let time = |key| query(request, key).and_then(|text| text.parse::<u64>().ok());
+    let (since, until) = (time("since"), time("until"));
+    let left = until.map(|until| Duration::from_millis(until.saturating_sub(now_ms())));
     let from = query(request, "generation")
         .and_then(|text| text.parse().ok())
         .unwrap_or(0_u64);
@@ -119,10 +127,15 @@ pub(crate) fn events(api: &Api, request: &Request<Incoming>) -> Response {
         .and_then(|site| api.view.borrow().announced.get(site).cloned())
         .filter(is_final);
     tokio::spawn(async move {
-        // Without a site only what comes from now on is asked for.
+        let end = left.map(|left| Instant::now() + left);
+        // Without a site or a time only what comes from now on is asked for.
         let past = past
             .into_iter()
-            .filter(|event| site.is_some() && !is_final(event))
+            .filter(|event| match since {
+                _ if site.is_some() => !is_final(event),
+                Some(since) => event.time_ms >= since && until.is_none_or(|until| event.time_ms <= until),
+                None => false,
+            })
             .chain(standing);
         for event in past {
             match pass(&sender, &event, site.as_deref(), from).await {
@@ -131,7 +144,14 @@ pub(crate) fn events(api: &Api, request: &Request<Incoming>) -> Response {
             }
         }
         loop {
-            match live.recv().await {
+            let next = match end {
+                Some(end) => match tokio::time::timeout_at(end, live.recv()).await {
+                    Ok(next) => next,
+                    Err(_) => return,
+                },
+                None => live.recv().await,
+            };
+            match next {
                 Ok(event) => {
                     if let Passed::Last = pass(&sender, &event, site.as_deref(), from).await {
                         return;
