@@ -1,5 +1,6 @@
 //! A TCP port published on localhost, beside docker-proxy and haproxy in TCP mode: `cargo bench -p linkspan-proxy
-//! --bench relay -- [--rounds N] [--seconds N] [--binary LINKSPAN]`, as root.
+//! --bench relay -- [--rounds N] [--seconds N] [--binary LINKSPAN]...`, as root. Without a binary it measures itself;
+//! with several, one beside the other.
 //!
 //! All forwarders lead from loopback over a veth pair to one server in a network namespace of its own, as to a
 //! container. They have the first core for themselves (more or less), clients and server the second. All take turns in
@@ -56,11 +57,17 @@ fn main() -> ExitCode {
         eprintln!("network namespaces are root's: run it as root");
         return ExitCode::FAILURE;
     }
-    let own = std::env::current_exe().expect("own path");
-    let binary = value("--binary").map_or(own, PathBuf::from);
+    let flags = args.iter().zip(args.iter().skip(1));
+    let mut binaries: Vec<PathBuf> = flags
+        .filter(|(flag, _)| *flag == "--binary")
+        .map(|(_, value)| value.into())
+        .collect();
+    if binaries.is_empty() {
+        binaries.push(std::env::current_exe().expect("own path"));
+    }
     let folder = tempfile::tempdir().expect("folder");
     network();
-    let contenders = contenders(&binary, folder.path());
+    let contenders = contenders(&binaries, folder.path());
     measure(
         &contenders,
         number("--rounds", 5),
@@ -71,7 +78,7 @@ fn main() -> ExitCode {
 
 /// A forwarder, or the server itself.
 struct Contender {
-    name: &'static str,
+    name: String,
     address: SocketAddr,
     process: Option<Process>,
 }
@@ -142,17 +149,17 @@ fn on_core(core: usize) {
 
 // === Contenders ===
 
-fn contenders(binary: &Path, folder: &Path) -> Vec<Contender> {
+fn contenders(binaries: &[PathBuf], folder: &Path) -> Vec<Contender> {
     let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
     on_core(0);
-    let mut all = vec![
-        Contender {
-            name: "no forwarder",
-            address: SERVER.into(),
-            process: None,
-        },
-        linkspan(binary, folder, at(7001)),
-    ];
+    let mut all = vec![Contender {
+        name: "no forwarder".to_owned(),
+        address: SERVER.into(),
+        process: None,
+    }];
+    for (port, binary) in (7010..).zip(binaries) {
+        all.push(linkspan(binary, folder, at(port)));
+    }
     if let Some(program) = find("docker-proxy") {
         // It reports on descriptor 3 that it listens, and closes that, whatever it is.
         let mut command = Command::new("sh");
@@ -162,7 +169,7 @@ fn contenders(binary: &Path, folder: &Path) -> Vec<Contender> {
             .args(["-proto", "tcp", "-host-ip", "127.0.0.1", "-host-port", "7002"])
             .args(["-container-ip", "198.51.100.2", "-container-port", "7000"]);
         all.push(Contender {
-            name: "docker-proxy",
+            name: "docker-proxy".to_owned(),
             address: at(7002),
             process: Some(start(&mut command)),
         });
@@ -180,7 +187,7 @@ fn contenders(binary: &Path, folder: &Path) -> Vec<Contender> {
             );
             std::fs::write(&file, text).unwrap();
             all.push(Contender {
-                name,
+                name: name.to_owned(),
                 address: at(port),
                 process: Some(start(Command::new(&program).arg("-db").arg("-f").arg(file))),
             });
@@ -226,7 +233,7 @@ fn start(command: &mut Command) -> Process {
 
 /// The data plane with one worker, confined as netd starts it.
 fn linkspan(binary: &Path, folder: &Path, address: SocketAddr) -> Contender {
-    let socket = folder.join("feed.sock");
+    let socket = folder.join(format!("feed-{}.sock", address.port()));
     let user = "64321";
     let mut command = Command::new(binary);
     command.args(["proxy", "--feed"]).arg(&socket).args([
@@ -243,7 +250,7 @@ fn linkspan(binary: &Path, folder: &Path, address: SocketAddr) -> Contender {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.unwrap().block_on(publish(&socket, address));
     Contender {
-        name: "linkspan",
+        name: format!("linkspan {}", address.port() - 7009),
         address,
         process: Some(process),
     }
@@ -346,7 +353,7 @@ fn measure(contenders: &[Contender], rounds: usize, time: Duration) {
             // What is made once, and stays, is made in the first round.
             let mut unused = Figures::default();
             let added = if round == 0 { &mut unused } else { &mut *figures };
-            added.add(contender, time).expect(contender.name);
+            added.add(contender, time).expect(&contender.name);
         }
     }
     println!("medians of {rounds} interleaved rounds, {time:?} each, forwarder on one core");
