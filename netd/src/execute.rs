@@ -143,7 +143,7 @@ impl Hands {
         let kept = |link: &str| to.attachments.iter().any(|new| new.host_link == link);
         for left in spec.attachments.iter().filter(|old| !kept(&old.host_link)) {
             self.hostnet
-                .detach(&left.host_link)
+                .detach_from(spec.id.as_str(), left)
                 .await
                 .map_err(|error| chain(&error))?;
         }
@@ -218,7 +218,7 @@ impl Hands {
         }
         let addresses = &spec.addresses;
         for attachment in &spec.attachments {
-            if let Err(error) = self.hostnet.detach(&attachment.host_link).await {
+            if let Err(error) = self.hostnet.detach_from(spec.id.as_str(), attachment).await {
                 failures.push(chain(&error));
             }
         }

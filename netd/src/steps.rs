@@ -276,7 +276,8 @@ impl Reconciler {
                         observed.networks.remove(&gone.bridge);
                     }
                     self.host.made_bridges.remove(&gone.bridge);
-                    self.emit(None, "network", &gone.bridge, "removed", "");
+                    let name = gone.id.as_ref().map_or(gone.bridge.as_str(), |id| id.0.as_str());
+                    self.emit(None, "network", name, "removed", "");
                 }
                 Err(error) => {
                     self.trouble(&gone.bridge, chain(&error));

@@ -274,7 +274,9 @@ fn world(generation: u64, listeners: &[SocketId], port: u16, stub: SocketAddr) -
         };
         (format!("p/{name}"), service)
     };
-    let forwards = listeners.iter().filter(|id| matches!(id.kind, SocketKind::Tcp | SocketKind::Udp));
+    let forwards = listeners
+        .iter()
+        .filter(|id| matches!(id.kind, SocketKind::Tcp | SocketKind::Udp));
     Snapshot {
         generation,
         listeners: listeners.to_vec(),

@@ -214,6 +214,11 @@ impl HostNet {
         blocking(&self.inner.table, Table::explain).await
     }
 
+    /// Can nobody but us change our table? Else it is watched, and restored when somebody did.
+    pub async fn owns_firewall(&self) -> bool {
+        blocking(&self.inner.table, |table| table.is_owned()).await
+    }
+
     /// What chains of others do to our traffic, and what to change.
     pub async fn foreign_chains(&self) -> Result<Vec<ForeignChain>, CoexistError> {
         let (routes, _) = self.inner.host.routes().await?;

@@ -115,6 +115,11 @@ impl Table {
         Arc::clone(&self.stale)
     }
 
+    /// Is it ours alone to change, as far as this kernel lets us say so?
+    pub(crate) fn is_owned(&self) -> bool {
+        self.ownable && self.held.is_some()
+    }
+
     /// Looks at the table.
     pub(crate) fn state(&mut self) -> Result<TableState, FirewallError> {
         Ok(match listing::list(&mut self.socket).map_err(cannot_read)? {

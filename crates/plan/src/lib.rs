@@ -140,6 +140,8 @@ pub struct Conflict {
 /// A network that nobody uses.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct GoneNetwork {
+    /// Which it was; absent where nothing was noted down of it.
+    pub id: Option<NetworkId>,
     /// Its bridge.
     pub bridge: String,
     /// The resolver leg's host end.

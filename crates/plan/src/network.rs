@@ -150,6 +150,7 @@ pub(crate) fn unwanted(world: &World<'_>, networks: &Networks, plan: &mut Plan) 
             plan.leases.release_network(bridge);
             if is_bridge {
                 plan.gone_networks.push(GoneNetwork {
+                    id: Some(lease.id.clone()),
                     bridge: bridge.clone(),
                     leg: leg(bridge),
                 });
@@ -172,6 +173,7 @@ pub(crate) fn unwanted(world: &World<'_>, networks: &Networks, plan: &mut Plan) 
     for bridge in world.observed.bridges.iter().chain(&world.observed.damaged) {
         if !leases.contains_key(bridge) {
             plan.gone_networks.push(GoneNetwork {
+                id: None,
                 bridge: bridge.clone(),
                 leg: leg(bridge),
             });

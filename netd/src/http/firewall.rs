@@ -21,10 +21,10 @@ pub(crate) async fn report(api: &Api) -> Result<Response, Response> {
         .foreign_chains()
         .await
         .map_err(|error| failed(&error))?;
-    let table = if rules.is_empty() {
-        "the table isn't there as Linkspan writes it; it is written anew with the next change"
-    } else {
-        "the table is there as Linkspan writes it"
+    let table = match (rules.is_empty(), api.hostnet.owns_firewall().await) {
+        (true, _) => "absent or damaged: it is written anew with the next change",
+        (false, true) => "owned: nobody but Linkspan can change it while the daemon runs",
+        (false, false) => "watched: this kernel has no owned tables; it is restored when somebody changes it",
     };
     Ok(Answer::json(&FirewallReport {
         table: table.to_owned(),

@@ -56,10 +56,16 @@ async fn names_with(forward: bool, name_servers: Vec<SocketAddr>) -> Names {
     let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
     let names = BTreeMap::from([
         ("db".to_owned(), vec![ip("10.1.0.9")]),
-        ("web".to_owned(), vec![ip("10.1.0.2"), ip("10.1.0.3"), ip("fd00:1::2")]),
+        (
+            "web".to_owned(),
+            vec![ip("10.1.0.2"), ip("10.1.0.3"), ip("fd00:1::2")],
+        ),
         ("shop-web-1".to_owned(), vec![ip("10.1.0.2"), ip("fd00:1::2")]),
         ("shop-web-2".to_owned(), vec![ip("10.1.0.3")]),
-        ("crowd".to_owned(), (0..100).map(|n| IpAddr::from([10, 1, 1, n])).collect()),
+        (
+            "crowd".to_owned(),
+            (0..100).map(|n| IpAddr::from([10, 1, 1, n])).collect(),
+        ),
     ]);
     let web = Location {
         port: 80,
@@ -67,7 +73,10 @@ async fn names_with(forward: bool, name_servers: Vec<SocketAddr>) -> Names {
     };
     let network = ZoneNetwork {
         names,
-        pointers: BTreeMap::from([(ip("10.1.0.9"), "shop-db-1".to_owned()), (ip("fd00:1::2"), "shop-web-1".to_owned())]),
+        pointers: BTreeMap::from([
+            (ip("10.1.0.9"), "shop-db-1".to_owned()),
+            (ip("fd00:1::2"), "shop-web-1".to_owned()),
+        ]),
         locations: BTreeMap::from([("_tcp.web".to_owned(), vec![web])]),
         ranges: vec!["10.1.0.0/16".parse().unwrap()],
     };
@@ -260,7 +269,18 @@ async fn dig(port: u16, args: &[&str]) -> Option<String> {
     let port = port.to_string();
     let mut command = tokio::process::Command::new("dig");
     command
-        .args(["@127.0.0.1", "-p", &port, "+tries=1", "+timeout=5", "+noall", "+comments", "+answer", "+additional", "+question"])
+        .args([
+            "@127.0.0.1",
+            "-p",
+            &port,
+            "+tries=1",
+            "+timeout=5",
+            "+noall",
+            "+comments",
+            "+answer",
+            "+additional",
+            "+question",
+        ])
         .args(args)
         .kill_on_drop(true);
     match timeout(Duration::from_secs(20), command.output()).await.unwrap() {
@@ -290,15 +310,29 @@ async fn dig_is_content() {
     expect(
         port,
         &[
-            (&["db", "A"], &["status: NOERROR", "flags: qr aa rd ra", "db. 5 IN A 10.1.0.9", "udp: 1232"]),
+            (
+                &["db", "A"],
+                &[
+                    "status: NOERROR",
+                    "flags: qr aa rd ra",
+                    "db. 5 IN A 10.1.0.9",
+                    "udp: 1232",
+                ],
+            ),
             (&["db.", "A", "+tcp"], &["db. 5 IN A 10.1.0.9"]),
             (&["db", "AAAA"], &["status: NOERROR", "ANSWER: 0, AUTHORITY: 1"]),
             (&["db", "TYPE65"], &["status: NOERROR", "ANSWER: 0, AUTHORITY: 1"]),
-            (&["dB", "A", "+noedns"], &[";dB. IN A", "dB. 5 IN A 10.1.0.9", "ADDITIONAL: 0"]),
+            (
+                &["dB", "A", "+noedns"],
+                &[";dB. IN A", "dB. 5 IN A 10.1.0.9", "ADDITIONAL: 0"],
+            ),
             (&["web", "AAAA"], &["web. 5 IN AAAA fd00:1::2"]),
             (&["web", "ANY", "+notcp"], &["ANSWER: 2,"]),
             (&["nobody", "A"], &["status: NXDOMAIN", "AUTHORITY: 1"]),
-            (&["-x", "10.1.0.9"], &["9.0.1.10.in-addr.arpa. 5 IN PTR shop-db-1."]),
+            (
+                &["-x", "10.1.0.9"],
+                &["9.0.1.10.in-addr.arpa. 5 IN PTR shop-db-1."],
+            ),
             (&["-x", "fd00:1::2"], &["IN PTR shop-web-1."]),
             (&["-x", "10.1.0.77"], &["status: NXDOMAIN"]),
             (
@@ -311,15 +345,30 @@ async fn dig_is_content() {
                     "shop-web-2. 5 IN A 10.1.0.3",
                 ],
             ),
-            (&["db", "A", "+edns=1", "+noednsneg"], &["status: BADVERS", "ANSWER: 0"]),
-            (&["db", "A", "+dnssec", "+cookie=0123456789abcdef"], &["flags: do;", "10.1.0.9"]),
+            (
+                &["db", "A", "+edns=1", "+noednsneg"],
+                &["status: BADVERS", "ANSWER: 0"],
+            ),
+            (
+                &["db", "A", "+dnssec", "+cookie=0123456789abcdef"],
+                &["flags: do;", "10.1.0.9"],
+            ),
             (&["version.bind", "TXT", "CH"], &["status: NOTIMP"]),
             (&["db", "+opcode=NOTIFY"], &["status: NOTIMP"]),
             (&["db", "A", "+header-only"], &["status: FORMERR"]),
             (&["crowd", "A", "+ignore"], &["flags: qr aa tc rd ra"]),
-            (&["crowd", "A"], &["Truncated, retrying in TCP mode", "ANSWER: 100,"]),
-            (&["example.com", "A"], &["status: NOERROR", "example.com. 60 IN A 192.0.2.1"]),
-            (&["eXample.com", "A", "+tcp"], &["eXample.com. ", "IN A 192.0.2.1"]),
+            (
+                &["crowd", "A"],
+                &["Truncated, retrying in TCP mode", "ANSWER: 100,"],
+            ),
+            (
+                &["example.com", "A"],
+                &["status: NOERROR", "example.com. 60 IN A 192.0.2.1"],
+            ),
+            (
+                &["eXample.com", "A", "+tcp"],
+                &["eXample.com. ", "IN A 192.0.2.1"],
+            ),
         ],
     )
     .await;
@@ -353,7 +402,10 @@ async fn a_name_outside_is_asked_once_and_then_known_over_both_transports() {
     assert_eq!(read(&buffer[..length]), (1, 0, 1, [192, 0, 2, 7]));
     // The server has nothing more to say.
     drop(socket);
-    assert_eq!(ask(&asker, &query(2, "EXAMPLE.com")).await, (2, 0, 1, [192, 0, 2, 7]));
+    assert_eq!(
+        ask(&asker, &query(2, "EXAMPLE.com")).await,
+        (2, 0, 1, [192, 0, 2, 7])
+    );
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     stream.write_all(&framed(&query(3, "example.com"))).await.unwrap();
     assert_eq!(reply(&mut stream).await, (3, 0, 1, [192, 0, 2, 7]));
@@ -368,9 +420,18 @@ async fn when_the_host_changes_its_servers_the_next_question_goes_to_the_new_one
     assert_eq!(ask(&asker, &query(1, "example.com")).await.1, 0);
     let mut snapshot = names.world.load().snapshot.clone();
     snapshot.name_servers = Vec::new();
-    names.world.store(Arc::new(Compiler::default().compile(snapshot.clone())));
-    assert_eq!(ask(&asker, &query(2, "example.com")).await.1, 2, "nobody to ask, and what others said is theirs");
+    names
+        .world
+        .store(Arc::new(Compiler::default().compile(snapshot.clone())));
+    assert_eq!(
+        ask(&asker, &query(2, "example.com")).await.1,
+        2,
+        "nobody to ask, and what others said is theirs"
+    );
     snapshot.name_servers = vec![outside().await];
     names.world.store(Arc::new(Compiler::default().compile(snapshot)));
-    assert_eq!(ask(&asker, &query(3, "example.com")).await, (3, 0, 1, [192, 0, 2, 1]));
+    assert_eq!(
+        ask(&asker, &query(3, "example.com")).await,
+        (3, 0, 1, [192, 0, 2, 1])
+    );
 }
