@@ -39,7 +39,9 @@ pub(crate) async fn ensure(
     addressing.give(resolver, &leg, fresh).await?;
     bring_up(resolver, &leg).await?;
     addressing.complete(resolver, &leg, fresh).await?;
-    if !carries(&[(host, &spec.bridge), (resolver, &spec.leg)]).await? {
+    // A leg's port is the bridge's only when its end on the host has been found to work, too.
+    let ends: [(&Links, &str); 3] = [(resolver, &spec.leg), (host, &spec.leg), (host, &spec.bridge)];
+    if !carries(&ends).await? {
         tracing::warn!(network = %spec.id, "the bridge is slow to carry frames");
     }
     if let Some(v6) = spec.v6.as_ref().filter(|_| sysctl::has_ipv6()) {
