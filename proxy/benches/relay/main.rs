@@ -35,7 +35,7 @@ const SERVER: ([u8; 4], u16) = ([198, 51, 100, 2], 7000);
 /// Bulk connections at once.
 const BULK: usize = 4;
 /// Connections with small requests at once.
-const BUSY: usize = 16;
+const BUSY: usize = 64;
 /// New connections of one measurement.
 const NEW: usize = 1_000;
 
