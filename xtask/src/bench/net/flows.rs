@@ -176,6 +176,7 @@ pub(super) fn localhost(bench: &Bench) -> Outcome {
         serve_file()
     ))?;
     let (target, _) = bench.container("bench-web-1")?;
+    until_served(SocketAddr::from(([127, 0, 0, 1], PORT)))?;
     let docker_proxy = Owned(
         Command::new("sh")
             .args(["-c", "exec docker-proxy -proto tcp -host-ip 127.0.0.1 -host-port 20001 -container-ip $1 -container-port 80 3>/dev/null", "sh", &target])

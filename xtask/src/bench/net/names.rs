@@ -69,6 +69,8 @@ pub(super) fn run(bench: &Bench) -> Outcome {
                 "/dev/null",
                 "-R",
                 "-h",
+                "-u",
+                "root",
                 "-p",
                 "5300",
                 "--bind-interfaces",
