@@ -49,7 +49,8 @@ impl Rig {
         let mac = link.trim();
         let mut all = Vec::new();
         for (index, packet) in packets.iter().enumerate() {
-            let marker = (0x4c53_0000 + index).to_string();
+            // What is said after a SYN counts up from it: the next marker must be out of its reach.
+            let marker = (0x4c53_0000 + 4096 * index).to_string();
             let watch = ["python3", script, "witness", "30", &marker];
             let inside = self.spawn_beside(container, "inside", &watch);
             let host = self.spawn("host", &watch);
