@@ -109,3 +109,83 @@ fn what_a_vpn_takes_all_of_is_no_claim() {
     rig.up("shop", EMPTY).ok();
     assert_eq!(subnets(&rig).len(), 1);
 }
+#[test]
+fn what_a_wireguard_file_allows_is_kept_clear_of() {
+    is_skipped(|rig, block| {
+        rig.host().write(
+            "/etc/wireguard/office.conf",
+            &format!(
+                "[Interface]\nPrivateKey = aaaa\nAddress = 198.18.7.2/32\n\n[Peer]\n# AllowedIPs = 10.200.0.0/16\n\
+                 allowedips=fd55::/64, {block}.0/24\nEndpoint = vpn.example.com:51820\n"
+            ),
+        );
+    });
+}
+
+#[test]
+fn an_openvpn_route_is_kept_clear_of() {
+    is_skipped(|rig, block| {
+        rig.host().write(
+            "/etc/openvpn/client/office.conf",
+            &format!("client\nremote vpn.example.com\nroute {block}.0 255.255.255.0\n"),
+        );
+    });
+    is_skipped(|rig, block| {
+        rig.host().write(
+            "/etc/openvpn/server.conf",
+            &format!("port 1194\nserver {block}.0 255.255.255.0\n"),
+        );
+    });
+}
+
+#[test]
+fn podmans_and_cnis_networks_are_kept_clear_of() {
+    is_skipped(|rig, block| {
+        rig.host().write(
+            "/etc/containers/networks/shop.json",
+            &format!(
+                r#"{{"name": "shop", "id": "x", "driver": "bridge", "network_interface": "podman1",
+                   "subnets": [{{"subnet": "{block}.0/24", "gateway": "{block}.1"}}], "dns_enabled": true}}"#
+            ),
+        );
+    });
+    is_skipped(|rig, block| {
+        rig.host().write(
+            "/etc/cni/net.d/87-shop.conflist",
+            &format!(
+                r#"{{"cniVersion": "0.4.0", "name": "shop", "plugins": [{{"type": "bridge", "bridge": "cni1",
+                   "ipam": {{"type": "host-local", "ranges": [[{{"subnet": "{block}.0/24"}}]]}}}}]}}"#
+            ),
+        );
+    });
+}
+
+#[test]
+fn a_link_that_systemd_or_netplan_would_make_is_kept_clear_of() {
+    is_skipped(|rig, block| {
+        rig.host().write(
+            "/etc/systemd/network/50-office.network",
+            &format!(
+                "[Match]\nName=wg0\n\n[Network]\nAddress=198.18.7.2/32\n\n[Route]\nDestination={block}.0/24\n"
+            ),
+        );
+    });
+    is_skipped(|rig, block| {
+        rig.host().write(
+            "/etc/netplan/50-lab.yaml",
+            &format!("network:\n  version: 2\n  ethernets:\n    eth7:\n      addresses: [{block}.5/24]\n"),
+        );
+    });
+}
+
+#[test]
+fn libvirts_networks_are_kept_clear_of() {
+    is_skipped(|rig, block| {
+        rig.host().write(
+            "/etc/libvirt/qemu/networks/lab.xml",
+            &format!(
+                "<network>\n  <name>lab</name>\n  <bridge name='virbr7'/>\n  <ip address='{block}.1' netmask='255.255.255.0'/>\n</network>\n"
+            ),
+        );
+    });
+}
