@@ -209,7 +209,7 @@ fn a_deleted_bridge_is_back_within_a_second() {
     shop.sabotage(
         "the bridge",
         &["ip", "link", "del", &bridge],
-        &["network", "shop_default", "repaired"],
+        &["network", "shop_default", "repaired", &bridge],
         &|| shop.sees(&["ip", "-o", "addr", "show", "dev", &bridge], "10.77.0.1"),
     );
     shop.close();
@@ -222,7 +222,7 @@ fn a_bridge_that_is_down_is_up_within_a_second() {
     shop.sabotage(
         "the bridge's state",
         &["ip", "link", "set", &bridge, "down"],
-        &["network", "shop_default", "repaired"],
+        &["network", "shop_default", "repaired", &bridge],
         &|| shop.sees(&["ip", "-o", "link", "show", "dev", &bridge], ",UP"),
     );
     shop.close();
@@ -235,8 +235,22 @@ fn a_deleted_link_of_a_container_is_back_within_a_second() {
     shop.sabotage(
         "the container's link",
         &["ip", "link", "del", &link],
-        &["container", "shop-web-1", "repaired"],
+        &["container", "shop-web-1", "repair", &link],
         &|| shop.sees(&["ip", "-o", "link"], &link),
+    );
+    shop.close();
+}
+
+#[test]
+fn a_link_taken_from_its_bridge_is_back_within_a_second() {
+    let Some(shop) = Shop::open() else { return };
+    let link = shop.link.clone();
+    let master = format!("master {}", shop.bridge);
+    shop.sabotage(
+        "the container's place on the bridge",
+        &["ip", "link", "set", &link, "nomaster"],
+        &["container", "shop-web-1", "repair", &link],
+        &|| shop.sees(&["ip", "-o", "link", "show", "dev", &link], &master),
     );
     shop.close();
 }
@@ -248,7 +262,7 @@ fn a_deleted_leg_of_the_resolver_is_back_within_a_second() {
     shop.sabotage(
         "the resolver's leg",
         &["ip", "link", "del", &leg],
-        &["network", "shop_default", "repaired"],
+        &["network", "shop_default", "repaired", &leg],
         &|| shop.sees(&["ip", "-o", "link"], &leg),
     );
     shop.close();
@@ -262,8 +276,37 @@ fn a_deleted_address_of_the_bridge_is_back_within_a_second() {
         shop.sabotage(
             address,
             &["ip", "addr", "del", address, "dev", &bridge],
-            &["network", "shop_default", "repaired"],
+            &["network", "shop_default", "repaired", address],
             &|| shop.sees(&["ip", "-o", "addr", "show", "dev", &bridge], address),
+        );
+    }
+    shop.close();
+}
+
+#[test]
+fn a_deleted_route_to_a_network_is_back_within_a_second() {
+    let Some(shop) = Shop::open() else { return };
+    for route in ["10.77.0.0/24", "fd00:77::/64"] {
+        let family = if route.contains(':') { "-6" } else { "-4" };
+        shop.sabotage(
+            route,
+            &["ip", "route", "del", route],
+            &["network", "shop_default", "repaired", route],
+            &|| shop.sees(&["ip", family, "route"], route),
+        );
+    }
+    shop.close();
+}
+
+#[test]
+fn forwarding_that_was_switched_off_is_on_within_a_second() {
+    let Some(shop) = Shop::open() else { return };
+    for name in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
+        shop.sabotage(
+            name,
+            &["sysctl", "-qw", &format!("{name}=0")],
+            &["repaired", name],
+            &|| shop.sees(&["sysctl", "-n", name], "1"),
         );
     }
     shop.close();
