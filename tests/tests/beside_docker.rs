@@ -74,3 +74,41 @@ fn bridged_frames_that_pass_ips_hooks_flow() {
     rig.up("shop", SHOP).ok();
     rig.wait_until_ok("traffic flows", LIMIT, || flows(&rig));
 }
+
+#[test]
+fn dockers_rules_stop_nothing_of_ours_whichever_came_first() {
+    for docker_is_first in [true, false] {
+        let Some(mut rig) = Rig::without_daemon(&["iptables-nft"]) else {
+            return;
+        };
+        if docker_is_first {
+            rig.host().docker();
+            bridged_frames_are_filtered(&rig);
+        }
+        rig.start_daemon();
+        rig.load_image("demo-web");
+        rig.load_image("busybox");
+        rig.up("shop", SHOP).ok();
+        if !docker_is_first {
+            rig.wait_until_ok("traffic flows", LIMIT, || flows(&rig));
+            rig.host().docker();
+            bridged_frames_are_filtered(&rig);
+        }
+        rig.wait_until_ok(
+            &format!("traffic flows (Docker was first: {docker_is_first})"),
+            LIMIT,
+            || flows(&rig),
+        );
+        // What is its own is as it was, but for the accept that the settings allow.
+        let rules = rig.host().run(&["iptables-nft", "-S"]).ok();
+        assert!(rules.contains("-P FORWARD DROP"), "{rules}");
+        let ours: Vec<&str> = rules
+            .lines()
+            .filter(|line| line.contains("linkspan") || line.contains("ls-"))
+            .collect();
+        assert!(
+            ours.iter().all(|line| line.starts_with("-A DOCKER-USER")),
+            "only in the chain that is the user's: {ours:?}"
+        );
+    }
+}
