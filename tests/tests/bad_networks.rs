@@ -293,3 +293,118 @@ fn a_range_with_room_for_none_of_them_is_told_with_the_way_out() {
             && !rig.host().run(&["ip", "-o", "address"]).out.contains("10.80.0.")
     });
 }
+
+#[test]
+fn a_port_that_another_program_has_is_named_with_the_program() {
+    let Some(rig) = shop() else { return };
+    let before = state(&rig);
+    for (what, bound, port) in [
+        ("on localhost", "127.0.0.1:6000", "6000:8080"),
+        ("on every address", "0.0.0.0:6001", "0.0.0.0:6001:8080"),
+        ("on one address", "192.0.2.1:6002", "192.0.2.1:6002:8080"),
+    ] {
+        let _other = rig.spawn("other", &["busybox", "httpd", "-f", "-p", bound]);
+        rig.wait_until("it listens", Duration::from_secs(10), || {
+            rig.host()
+                .run(&["sh", "-c", &format!("ss -ltn | grep -q {bound}")])
+                .code
+                == 0
+        });
+        let yaml = format!("containers: {{ web: {{ image: linkspan-demo/web:1, ports: ['{port}'] }} }}\n");
+        let number = &bound[bound.len() - 4..];
+        refused(what, &rig.up("bad", &yaml), &[number, "busybox", "pid"]);
+    }
+    assert_eq!(state(&rig), before);
+}
+
+#[test]
+fn networks_of_the_user_that_can_not_be_are_refused() {
+    let Some(rig) = shop() else { return };
+    let before = state(&rig);
+    let network = |args: &[&str]| rig.linkspan(&[&["network"], args].concat());
+    refused(
+        "deleting a network in use",
+        &network(&["rm", "shop_default"]),
+        &["shop_default", "shop"],
+    );
+    refused(
+        "deleting what is not there",
+        &network(&["rm", "nonesuch"]),
+        &["nonesuch"],
+    );
+    refused(
+        "looking at what is not there",
+        &network(&["inspect", "nonesuch"]),
+        &["nonesuch"],
+    );
+    refused(
+        "connecting to what is not there",
+        &network(&["connect", "nonesuch", "shop-web-1"]),
+        &["nonesuch"],
+    );
+    refused(
+        "a subnet that is taken",
+        &network(&["create", "--subnet", "10.77.0.0/24", "mine"]),
+        &["10.77.0.0/24", "shop_default"],
+    );
+    refused(
+        "an MTU out of range",
+        &network(&["create", "--mtu", "20", "mine"]),
+        &["20"],
+    );
+    refused("no name", &network(&["create", "a/b"]), &["a/b"]);
+    assert_eq!(state(&rig), before);
+
+    network(&["create", "--subnet", "10.81.0.0/24", "mine"]).ok();
+    refused("a name twice", &network(&["create", "mine"]), &["mine"]);
+    refused(
+        "a container that is not there",
+        &network(&["connect", "mine", "nobody"]),
+        &["nobody"],
+    );
+    refused(
+        "an address outside of the subnet",
+        &network(&["connect", "--ip", "10.82.0.9", "mine", "shop-web-1"]),
+        &["10.82.0.9", "10.81.0.0/24"],
+    );
+    refused(
+        "an address that is the gateway's",
+        &network(&["connect", "--ip", "10.81.0.1", "mine", "shop-web-1"]),
+        &["10.81.0.1"],
+    );
+    network(&["connect", "mine", "shop-web-1"]).ok();
+    refused(
+        "deleting one that somebody is on",
+        &network(&["rm", "mine"]),
+        &["mine", "shop-web-1"],
+    );
+    network(&["disconnect", "mine", "shop-web-1"]).ok();
+    network(&["rm", "mine"]).ok();
+    rig.wait_until("all is as it was", Duration::from_secs(20), || {
+        state(&rig) == before
+    });
+}
+
+#[test]
+fn pools_that_are_exhausted_are_told_with_their_holders_and_nothing_is_made() {
+    let Some(mut rig) = Rig::without_daemon(&[]) else {
+        return;
+    };
+    rig.settings("pools: [{ base: 10.200.0.0/24, size: 24 }]\n");
+    rig.start_daemon();
+    rig.load_image("demo-web");
+    let one = "containers: { web: { image: linkspan-demo/web:1 } }\n";
+    rig.up("shop", one).ok();
+    let before = state(&rig);
+    refused(
+        "a pool without a block",
+        &rig.up("other", one),
+        &["other_default", "shop_default", "network pools"],
+    );
+    assert_eq!(state(&rig), before);
+    let pools = rig.linkspan(&["network", "pools"]).ok();
+    assert!(
+        pools.contains("10.200.0.0/24") && pools.contains("shop_default"),
+        "{pools}"
+    );
+}
