@@ -163,3 +163,47 @@ fn networks_do_not_reach_each_other_and_nobody_speaks_for_another_address() {
         heard.said()
     );
 }
+
+#[test]
+fn members_of_an_isolated_network_reach_the_outside_and_names_but_not_each_other() {
+    let Some(rig) = Rig::start_with(&["ip"]) else {
+        return;
+    };
+    rig.load_image("demo-web");
+    rig.load_image("busybox");
+    rig.up(
+        "shop",
+        "
+routes: { shop.test: web:8080 }
+containers:
+  web: { image: linkspan-demo/web:1, ports: ['0.0.0.0:5001:8080'] }
+  one: { image: busybox:test, command: [sleep, '1000'] }
+  two: { image: busybox:test, command: [sleep, '1000'] }
+networks: { default: { isolated: true, ipam: { config: [{ subnet: 10.77.0.0/24 }, { subnet: 'fd00:77::/64' }] } } }
+",
+    )
+    .ok();
+    let web = [false, true].map(|v6| address(&rig, "shop-web-1", "shop_default", v6));
+    for address in &web {
+        let url = format!("http://{address}:8080/health");
+        let ran = fetch(&rig, "shop-one-1", &url);
+        assert_ne!(ran.code, 0, "{url} answers its neighbour: {}", ran.said());
+    }
+    let two = address(&rig, "shop-two-1", "shop_default", false);
+    let ping = |to: &str| rig.linkspan(&["exec", "shop-one-1", "ping", "-c1", "-W1", to]);
+    assert_ne!(ping(&two).code, 0, "a neighbour answers a ping");
+    // Not by way of the bridge's hardware address either.
+    let pid = rig.container("shop-one-1")["pid"].to_string();
+    let beside = |args: &[&str]| rig.host().run(&[&["nsenter", "-t", &pid, "-n"], args].concat());
+    beside(&["ip", "route", "add", &format!("{two}/32"), "via", "10.77.0.1"]).ok();
+    assert_ne!(ping(&two).code, 0, "a neighbour answers by way of the bridge");
+    // The way out, names, routes and ports are as on any network.
+    ping("192.0.2.2").ok();
+    let said = rig.linkspan(&["exec", "shop-one-1", "nslookup", "web"]);
+    assert!(said.out.contains("10.77.0."), "{}", said.said());
+    assert_eq!(rig.curl("https://shop.test/health", &[]).unwrap().body, "fine\n");
+    let lan = rig
+        .host()
+        .run_in_lan(&["curl", "-sS", "--max-time", "5", "http://192.0.2.1:5001/health"]);
+    assert_eq!(lan.ok(), "fine\n");
+}
