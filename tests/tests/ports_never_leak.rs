@@ -215,3 +215,39 @@ fn no_forged_frame_reaches_a_localhost_port_or_an_unpublished_container() {
         );
     }
 }
+
+#[test]
+fn nobody_outside_speaks_as_this_host_to_a_port_that_is_published() {
+    let Some(rig) = shop() else { return };
+    without_the_kernels_own_guards(&rig);
+    let packet = |from, to, protocol, port| Packet {
+        from,
+        to,
+        protocol,
+        port,
+    };
+    // The container's hardware address must be known already: for a forged sender's sake it is asked for in vain.
+    let seen = rig.throw("shop-web-1", &[packet("192.0.2.2", "192.0.2.1", "tcp", 5001)]);
+    assert!(seen[0].is_through(), "{seen:#?}");
+    for (container, forged) in [
+        (
+            "shop-web-1",
+            vec![
+                packet("127.0.0.1", "192.0.2.1", "tcp", 5001),
+                packet("127.7.7.7", "192.0.2.1", "tcp", 5001),
+                packet("10.77.0.1", "192.0.2.1", "tcp", 5001),
+                packet("::1", "2001:db8::1", "tcp", 5001),
+                packet("fd00:77::1", "2001:db8::1", "tcp", 5001),
+            ],
+        ),
+        ("shop-echo-1", vec![packet("127.0.0.1", "192.0.2.1", "udp", 5301)]),
+    ] {
+        let all = rig.throw(container, &forged);
+        let through: Vec<_> = forged
+            .iter()
+            .zip(&all)
+            .filter(|(_, seen)| seen.is_through())
+            .collect();
+        assert!(through.is_empty(), "{through:#?} of {all:#?}");
+    }
+}
