@@ -220,7 +220,7 @@ impl Reconciler {
                     .iter()
                     .map(|link| link.host_link.clone());
                 self.host.made_links.extend(links);
-                self.emit_for(&done.id, "container", &name, "repaired", "its links were gone");
+                self.emit_for(&done.id, "container", &name, "repaired", "its links are back");
             }
             Ok(Outcome::Moved { bound }) => {
                 let Job::Move { to, .. } = done.job else { return };

@@ -23,7 +23,8 @@ use linkspan_containers::Containers;
 use linkspan_hostnet::{Hint, HostNet};
 use linkspan_images::Store as Images;
 use linkspan_plan::{
-    Conflict, ContainerId, Desired, HostPort, Job, Leases, Observation, Plan, Published, Run, Standing, World,
+    Conflict, ContainerId, Desired, HostPort, Job, Leases, NetworkId, Observation, Plan, Published, Run,
+    Standing, World,
 };
 use linkspan_site::ProjectName;
 use linkspan_telemetry::chain;
@@ -45,6 +46,8 @@ use crate::view::networks::Ground;
 
 /// Everything is looked at again after this time though nothing was heard.
 const SLOW: Duration = Duration::from_secs(30);
+/// Others are left to finish what they do to their rules: a chain that is being removed must be empty.
+const FOREIGN: Duration = Duration::from_millis(400);
 /// A pass in which something failed is repeated after this time.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -121,6 +124,10 @@ pub(crate) struct Reconciler {
     pub(crate) troubles: BTreeMap<String, String>,
     /// Told of already.
     pub(crate) conflicts: Vec<Conflict>,
+    /// Networks on the way to another range, and why.
+    pub(crate) moving: BTreeMap<NetworkId, String>,
+    /// Other firewalls are to be looked at then.
+    pub(crate) coexist_at: Option<Instant>,
     /// Other firewalls were told of our bridges.
     pub(crate) coexists: bool,
     pub(crate) view: watch::Sender<Arc<View>>,
@@ -173,7 +180,8 @@ impl Reconciler {
     pub(crate) async fn run(mut self, mut inboxes: Inboxes) -> Self {
         let mut again = self.pass().await;
         loop {
-            let news = self.next(&mut inboxes, again).await;
+            let until = self.coexist_at.map_or(again, |at| again.min(at));
+            let news = self.next(&mut inboxes, until).await;
             if matches!(news, News::Stop) {
                 return self;
             }
@@ -241,7 +249,9 @@ impl Reconciler {
         match news {
             News::Request(request) => self.serve(request).await,
             News::Container(event) => self.learn_event(event),
-            News::Hint(Hint::Foreign) => self.coexist().await,
+            News::Hint(Hint::Foreign) => {
+                self.coexist_at.get_or_insert_with(|| Instant::now() + FOREIGN);
+            }
             News::Hint(hint) => {
                 tracing::debug!(?hint, "the kernel changed");
                 self.look_at_host().await;
@@ -317,6 +327,7 @@ impl Reconciler {
         self.start_jobs(&plan);
         whole &= self.remove_networks(&plan).await;
         self.doom_volumes().await;
+        self.tell_moved(&plan);
         let news = self.announce(&plan);
         self.show(&plan);
         for event in news {

@@ -188,6 +188,8 @@ impl Netd {
             touched: BTreeSet::new(),
             troubles: BTreeMap::new(),
             conflicts: Vec::new(),
+            moving: BTreeMap::new(),
+            coexist_at: None,
             coexists: false,
             view,
             settings,

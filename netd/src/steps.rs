@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use linkspan_api::feed;
 use linkspan_hostnet::{AcceptChange, TableState};
-use linkspan_plan::{ContainerId, Job, NetworkSpec, Plan, Run};
+use linkspan_plan::{ContainerId, ContainerSpec, Job, NetworkSpec, Plan, Run};
+use linkspan_site::Driver;
 use linkspan_telemetry::chain;
 use tokio::sync::watch;
 
@@ -61,7 +62,26 @@ impl Reconciler {
             let mut links = seen.record.spec.attachments.iter();
             links.any(|link| link.bridge == spec.bridge)
         });
-        in_use.then(|| vec!["the bridge".to_owned()])
+        in_use.then(|| vec![format!("the bridge `{}`", spec.bridge)])
+    }
+
+    /// What of a container's links is gone, for people.
+    fn lost_links(&self, spec: &ContainerSpec) -> String {
+        let observed = self.host.observed.as_ref();
+        let is_there = |link: &str| {
+            observed.is_some_and(|seen| seen.veths.contains(link)) || self.host.made_links.contains(link)
+        };
+        let bridges = spec
+            .attachments
+            .iter()
+            .filter(|link| link.driver == Driver::Bridge);
+        let lost = bridges.filter(|link| !is_there(&link.host_link));
+        let lost: Vec<String> = lost.map(|link| format!("link `{}`", link.host_link)).collect();
+        if lost.is_empty() {
+            "its bridge was made anew".to_owned()
+        } else {
+            format!("gone: {}", lost.join(", "))
+        }
     }
 
     pub(crate) fn wants_to_coexist(&self) -> bool {
@@ -72,6 +92,7 @@ impl Reconciler {
     pub(crate) async fn coexist(&mut self) {
         let on = self.wants_to_coexist();
         self.coexists = on;
+        self.coexist_at = None;
         match self.hostnet.coexist(on).await {
             Ok(accepts) => {
                 self.troubles.remove("other firewalls");
@@ -250,7 +271,17 @@ impl Reconciler {
                 Job::Stop { .. } => "stopping",
                 Job::Remove { .. } => "removing",
             };
-            self.emit(Some(slot.project.as_str()), "container", &spec.name, action, "");
+            let detail = match job {
+                Job::Attach { .. } => self.lost_links(&spec),
+                _ => String::new(),
+            };
+            self.emit(
+                Some(slot.project.as_str()),
+                "container",
+                &spec.name,
+                action,
+                &detail,
+            );
             let hands = Hands {
                 hostnet: self.hostnet.clone(),
                 containers: self.containers.clone(),

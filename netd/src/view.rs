@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use linkspan_api::feed::SocketKind;
 use linkspan_api::v1::{ContainerView, Event, RouteView, SiteSummary};
-use linkspan_plan::{Health, Job, Observation, Plan, Run};
+use linkspan_plan::{Health, Job, NetworkId, Observation, Plan, Run};
 use linkspan_site::{Action, HostPattern, Port, ProjectName, Site, Target};
 
 use crate::events::now_ms;
@@ -178,7 +178,47 @@ impl Reconciler {
                 self.emit(None, "network", &conflict.network.0, action, &conflict.words());
             }
         }
+        let moves = plan
+            .conflicts
+            .iter()
+            .filter(|conflict| conflict.moved_to.is_some());
+        self.moving
+            .extend(moves.map(|conflict| (conflict.network.clone(), conflict.words())));
         self.conflicts.clone_from(&plan.conflicts);
+    }
+
+    /// Tells of networks that have arrived: nobody on them is still only at a former address.
+    pub(crate) fn tell_moved(&mut self, plan: &Plan) {
+        let is_under_way = |network: &NetworkId| {
+            let leases: Vec<_> = plan
+                .leases
+                .networks
+                .values()
+                .filter(|lease| lease.id == *network)
+                .collect();
+            self.seen.values().any(|seen| {
+                let mut links = seen.record.spec.attachments.iter();
+                links.any(|link| {
+                    let is_there = leases.iter().any(|lease| {
+                        lease.v4.contains(link.v4.ip())
+                            && link
+                                .v6
+                                .is_none_or(|ip| lease.v6.is_none_or(|v6| v6.contains(ip.ip())))
+                    });
+                    link.network == *network && !is_there
+                })
+            })
+        };
+        let arrived: Vec<NetworkId> = self
+            .moving
+            .keys()
+            .filter(|network| !is_under_way(network))
+            .cloned()
+            .collect();
+        for network in arrived {
+            let why = self.moving.remove(&network).unwrap_or_default();
+            self.emit(None, "network", &network.0, "moved", &why);
+        }
     }
 }
 

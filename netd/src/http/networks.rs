@@ -1,13 +1,21 @@
 //! Networks, pools, and what the doctor has to say of them.
 
+use std::time::Duration;
+
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use linkspan_api::v1::{ConnectRequest, DisconnectRequest, NetworkRequest};
 
+use tokio::time::timeout;
+
 use super::Api;
 use super::answer::{Answer, Response, read};
 use super::sites::ask;
+use crate::reconcile::View;
 use crate::requests::{self, NetworkOrder, Reply};
+
+/// Links are changed within milliseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) fn list(api: &Api) -> Response {
     Answer::json(&api.view.borrow().network_views())
@@ -55,7 +63,9 @@ pub(crate) async fn create(api: &Api, request: Request<Incoming>) -> Result<Resp
 
 pub(crate) async fn remove(api: &Api, name: &str) -> Result<Response, Response> {
     let name = name.to_owned();
+    let gone = name.clone();
     order(api, |reply| NetworkOrder::Remove { name, reply }).await?;
+    until(api, |view| view.network_detail(&gone).is_none()).await;
     Ok(Answer::nothing())
 }
 
@@ -66,13 +76,14 @@ pub(crate) async fn prune(api: &Api) -> Result<Response, Response> {
 
 pub(crate) async fn connect(api: &Api, name: &str, request: Request<Incoming>) -> Result<Response, Response> {
     let request: ConnectRequest = read(request.into_body()).await?;
-    let network = name.to_owned();
+    let (network, container) = (name.to_owned(), request.container.clone());
     order(api, |reply| NetworkOrder::Connect {
         network,
         request: Box::new(request),
         reply,
     })
     .await?;
+    until(api, |view| view.is_placed(&container, name, true)).await;
     Ok(Answer::nothing())
 }
 
@@ -82,14 +93,23 @@ pub(crate) async fn disconnect(
     request: Request<Incoming>,
 ) -> Result<Response, Response> {
     let request: DisconnectRequest = read(request.into_body()).await?;
-    let network = name.to_owned();
+    let (network, container) = (name.to_owned(), request.container.clone());
     order(api, |reply| NetworkOrder::Disconnect {
         network,
         container: request.container,
         reply,
     })
     .await?;
+    until(api, |view| view.is_placed(&container, name, false)).await;
     Ok(Answer::nothing())
+}
+
+/// Waits until what was asked for is done, as long as that takes when all is well: who goes on then finds it so.
+async fn until(api: &Api, done: impl FnMut(&View) -> bool) {
+    let mut done = done;
+    let mut view = api.view.clone();
+    // What takes longer is told by events and status.
+    let _ = timeout(PATIENCE, view.wait_for(|view| done(view))).await;
 }
 
 async fn order<T>(api: &Api, order: impl FnOnce(Reply<T>) -> NetworkOrder) -> Result<T, Response> {

@@ -1,10 +1,10 @@
 //! Networks made by hand, and containers put on networks by hand.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use linkspan_api::v1::{ConnectRequest, NetworkRequest};
-use linkspan_plan::{ContainerId, NetworkId, Slot, World, admit_network};
+use linkspan_plan::{ContainerId, NetworkId, NetworkLease, Slot, World, admit_network};
 use linkspan_site::{Attachment, Network, NetworkMode, NetworkName, Sources};
 use serde_json::{Map, Value, json};
 
@@ -116,13 +116,13 @@ impl Reconciler {
         let slots = self.slots(&request.container)?;
         let lease = self.leases.networks.values().find(|lease| lease.id == id);
         for (address, family) in [
-            (wish.ipv4_address.map(std::net::IpAddr::from), "IPv4"),
-            (wish.ipv6_address.map(std::net::IpAddr::from), "IPv6"),
+            (wish.ipv4_address.map(IpAddr::from), "IPv4"),
+            (wish.ipv6_address.map(IpAddr::from), "IPv6"),
         ] {
             let Some(address) = address else { continue };
             let range = lease.and_then(|lease| match address {
-                std::net::IpAddr::V4(_) => Some(lease.v4.into()),
-                std::net::IpAddr::V6(_) => lease.v6.map(ipnetwork::IpNetwork::V6),
+                IpAddr::V4(_) => Some(lease.v4.into()),
+                IpAddr::V6(_) => lease.v6.map(ipnetwork::IpNetwork::V6),
             });
             if range.is_none_or(|range| !range.contains(address)) {
                 let range = range.map_or_else(|| "none".to_owned(), |range| range.to_string());
@@ -133,6 +133,13 @@ impl Reconciler {
             if lease.is_some_and(|lease| !lease.fixed) {
                 return Err(malformed_wish(format!(
                     "network `{id}` chose its range itself and may move, so nobody on it can have a fixed address; make it with `--subnet`"
+                )));
+            }
+            if let Some(lease) = lease
+                && let Some(holder) = self.holder(lease, &slots, address)
+            {
+                return Err(malformed_wish(format!(
+                    "address {address} on network `{id}` is held by {holder}; choose another"
                 )));
             }
             if slots.len() > 1 {
@@ -180,6 +187,38 @@ impl Reconciler {
                 .insert(id.clone(), None);
         }
         self.replace_desired(desired).await
+    }
+
+    /// Who but these has an address on a network.
+    fn holder(&self, lease: &NetworkLease, slots: &[Slot], address: IpAddr) -> Option<String> {
+        let ranges = self
+            .leases
+            .networks
+            .iter()
+            .find(|(_, other)| other.id == lease.id);
+        let (bridge, _) = ranges?;
+        let spec = linkspan_plan::network_spec(bridge, lease, &self.seen);
+        let gateways = [
+            Some(spec.gateway.into()),
+            spec.v6.as_ref().map(|v6| v6.gateway.into()),
+        ];
+        let resolvers = [
+            Some(spec.resolver.into()),
+            spec.v6.as_ref().map(|v6| v6.resolver.into()),
+        ];
+        if gateways.contains(&Some(address)) {
+            return Some("the bridge".to_owned());
+        }
+        if resolvers.contains(&Some(address)) {
+            return Some("the resolver".to_owned());
+        }
+        let held = self.leases.addresses.get(bridge)?.iter();
+        let mut holders = held
+            .filter(|(_, held)| IpAddr::V4(held.v4) == address || held.v6.map(IpAddr::V6) == Some(address));
+        holders.find_map(|(id, _)| {
+            let seen = self.seen.get(id)?;
+            (!slots.contains(&seen.record.slot)).then(|| format!("container `{}`", seen.record.spec.name))
+        })
     }
 
     /// The network that a word means: its name on this host.

@@ -124,6 +124,18 @@ impl View {
         })
     }
 
+    /// Are all containers that a word means on a network, or all of them off it?
+    pub(crate) fn is_placed(&self, word: &str, network: &str, on: bool) -> bool {
+        let named = linkspan_plan::named(&self.containers, word);
+        named
+            .iter()
+            .filter_map(|id| self.containers.get(*id))
+            .all(|seen| {
+                let mut links = seen.record.spec.attachments.iter();
+                links.any(|link| link.network.0 == network) == on && seen.busy.is_none()
+            })
+    }
+
     fn members(&self, bridge: &str) -> impl Iterator<Item = NetworkMember> {
         let bridge = bridge.to_owned();
         self.containers.values().flat_map(move |seen| {

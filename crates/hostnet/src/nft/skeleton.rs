@@ -208,6 +208,24 @@ fn guard() -> Vec<Rule> {
             .load(v6.destination())
             .equals(&LOCALHOST6)
             .drop(),
+        Rule::new("from a wire, as 127.0.0.0/8")
+            .load(v4.first_byte_of_source())
+            .equals(&[127])
+            .drop(),
+        Rule::new("from a wire, as ::1")
+            .load(v6.source())
+            .equals(&LOCALHOST6)
+            .drop(),
+        Rule::new("from outside, as one of a network, IPv4")
+            .iif_not_in(BRIDGES)
+            .load(v4.source())
+            .listed_in(MASQUERADE4)
+            .drop(),
+        Rule::new("from outside, as one of a network, IPv6")
+            .iif_not_in(BRIDGES)
+            .load(v6.source())
+            .listed_in(MASQUERADE6)
+            .drop(),
         // The resolver's address is on no network, and passes here when bridged frames are shown to IP's hooks.
         Rule::new("a container's false source, IPv4")
             .iif_in(BRIDGES)

@@ -28,7 +28,7 @@ impl ObservedBridge {
         };
         missing.extend(bridge.missing(&Addressing::bridge(spec)));
         match self.leg.as_ref().filter(|leg| leg.name == spec.leg) {
-            None => missing.push("the resolver's leg".to_owned()),
+            None => missing.push(format!("the resolver's leg `{}`", spec.leg)),
             Some(leg) => {
                 missing
                     .extend((leg.mtu != spec.mtu).then(|| format!("mtu {} of the resolver's leg", spec.mtu)));

@@ -113,12 +113,12 @@ fn what_others_break_of_a_network_is_told_named_and_repaired() {
                     "the route to fd07::/64, which doesn't belong there",
                 ],
             ),
-            ("ip link del ls-r1".into(), &["the resolver's leg"]),
-            ("ip link set ls-r1 nomaster".into(), &["the resolver's leg"]),
-            ("ip link set ls-r1 down".into(), &["the resolver's leg"]),
+            ("ip link del ls-r1".into(), &["the resolver's leg `ls-r1`"]),
+            ("ip link set ls-r1 nomaster".into(), &["the resolver's leg `ls-r1`"]),
+            ("ip link set ls-r1 down".into(), &["the resolver's leg `ls-r1`"]),
             (
                 format!("{inside} ip link set ls-r1 down"),
-                &["the resolver's leg"],
+                &["the resolver's leg `ls-r1`"],
             ),
             (
                 format!("{inside} ip link set ls-r1 mtu 1400"),
@@ -259,7 +259,7 @@ fn a_route_that_a_vpn_has_set_over_ours_is_left_alone() {
         assert!(
             claims
                 .iter()
-                .any(|claim| claim.source == "route via tun9" && claim.range.to_string() == "10.90.1.0/24")
+                .any(|claim| claim.source == "route via `tun9`" && claim.range.to_string() == "10.90.1.0/24")
         );
     });
 }

@@ -10,6 +10,13 @@ pub(super) fn words(comment: &str) -> &'static str {
             "Drops packets for loopback addresses that came in by any other link. Ports that are published on localhost \
              are sockets there: this keeps them from a neighbour that routes 127.0.0.0/8 to this host."
         }
+        "from a wire, as 127.0.0.0/8" | "from a wire, as ::1" => {
+            "Drops packets that came in by a link and claim to come from this host's loopback: a program that trusts \
+             localhost must not be spoken to from elsewhere, nor a container behind a published port."
+        }
+        "from outside, as one of a network, IPv4" | "from outside, as one of a network, IPv6" => {
+            "Drops what comes from outside with a source address of one of our networks: nobody out there is on them."
+        }
         "a container's false source, IPv4" | "a container's false source, IPv6" => {
             "Drops what comes from a bridge with a source address that isn't on it, so that no container speaks as \
              somebody else."

@@ -81,6 +81,13 @@ impl Addresses {
         }
     }
 
+    pub(super) fn first_byte_of_source(self) -> Field {
+        Field {
+            length: 1,
+            ..self.source()
+        }
+    }
+
     pub(super) fn first_byte_of_destination(self) -> Field {
         Field {
             length: 1,
