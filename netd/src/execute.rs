@@ -14,6 +14,8 @@ use tokio::time::timeout;
 /// After SIGKILL the kernel needs a moment; what takes longer hangs in the kernel and is reported.
 const AFTER_KILL: Duration = Duration::from_secs(10);
 const SIGKILL: i32 = 9;
+/// The proxy takes a snapshot within a few milliseconds.
+const KNOWN: Duration = Duration::from_secs(1);
 
 /// What a job works with.
 #[derive(Debug, Clone)]
@@ -33,6 +35,8 @@ pub(crate) struct Task {
     pub(crate) drain: Duration,
     /// Turns true when its pid 1 has ended.
     pub(crate) ended: watch::Receiver<bool>,
+    /// What the proxy serves, and what it must serve before a container moves.
+    pub(crate) served: (watch::Receiver<u64>, u64),
 }
 
 /// How a job ended.
@@ -66,7 +70,12 @@ impl Hands {
         let outcome = match &task.job {
             Job::Start { .. } => self.start(&task.spec).await,
             Job::Attach { .. } => self.attach(&task.spec).await.map(|()| Outcome::Attached),
-            Job::Move { to, .. } => self.move_to(&task.spec, to).await,
+            Job::Move { to, .. } => {
+                let (mut served, generation) = task.served.clone();
+                // The resolver answers whom it knows. Without a proxy nobody answers anyway.
+                let _ = timeout(KNOWN, served.wait_for(|served| *served >= generation)).await;
+                self.move_to(&task.spec, to).await
+            }
             Job::Stop { .. } => self.stop(task).await,
             Job::Remove { .. } => self.remove(&task.spec).await,
         };

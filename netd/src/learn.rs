@@ -121,6 +121,7 @@ impl Reconciler {
                     .collect();
                 self.sockets.adopt(missing);
                 self.snapshot.generation = self.snapshot.generation.max(generation);
+                self.served.send_replace(generation);
                 self.proxy = Some(Proxy {
                     pid,
                     served: generation,
@@ -133,6 +134,7 @@ impl Reconciler {
                 if let Some(proxy) = &mut self.proxy {
                     proxy.served = generation;
                 }
+                self.served.send_replace(generation);
             }
             Note::Drained { endpoint, run } => {
                 let id = ContainerId(endpoint);

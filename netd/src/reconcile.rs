@@ -103,6 +103,8 @@ pub(crate) struct Reconciler {
     /// Sockets that the proxy holds; absent while there is no proxy.
     pub(crate) proxy: Option<Proxy>,
     pub(crate) snapshot: feed::Snapshot,
+    /// The snapshot that the proxy serves.
+    pub(crate) served: watch::Sender<u64>,
     pub(crate) resolv: Resolv,
     pub(crate) jobs: JoinSet<Done>,
     pub(crate) job_tasks: HashMap<Id, Job>,

@@ -174,6 +174,7 @@ impl Netd {
             orders,
             proxy: None,
             snapshot: linkspan_api::feed::Snapshot::default(),
+            served: watch::Sender::new(0),
             resolv: Resolv::watch(Path::new(resolv::FILE)),
             jobs: JoinSet::new(),
             probes: JoinSet::new(),

@@ -292,6 +292,7 @@ impl Reconciler {
                 drained,
                 drain: self.settings.drain,
                 ended,
+                served: (self.served.subscribe(), self.snapshot.generation),
             };
             let begun = self.jobs.spawn(hands.perform(task));
             self.job_tasks.insert(begun.id(), job.clone());

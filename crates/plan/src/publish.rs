@@ -1,6 +1,6 @@
 //! What the proxy must know: which endpoints serve, and who has which names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use linkspan_site::{Container, ContainerName, Driver, ProjectName, Protocol, Site};
@@ -286,9 +286,16 @@ fn askers(world: &World<'_>, plan: &Plan) -> Vec<Asker> {
             };
             let current = links().flat_map(|link| placement::addresses(std::slice::from_ref(link)));
             let left = links().flat_map(|link| link.retiring.iter().map(|address| address.ip()));
+            let promised = links().flat_map(|link| {
+                let held = plan.leases.addresses.get(&link.bridge);
+                let held = held.and_then(|held| held.get(&record.spec.id));
+                held.into_iter()
+                    .flat_map(|held| std::iter::once(IpAddr::V4(held.v4)).chain(held.v6.map(IpAddr::V6)))
+            });
+            // It may ask while it moves: from where it is going to, and where it was.
+            let addresses: BTreeSet<IpAddr> = current.chain(left).chain(promised).collect();
             Asker {
-                // A question that was begun before a move is still answered.
-                addresses: current.chain(left).collect(),
+                addresses: addresses.into_iter().collect(),
                 bridges: links().map(|link| link.bridge.clone()).collect(),
                 forward: links().any(|link| way_out(&link.bridge)),
                 servers: declared

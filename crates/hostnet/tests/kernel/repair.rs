@@ -114,7 +114,10 @@ fn what_others_break_of_a_network_is_told_named_and_repaired() {
                 ],
             ),
             ("ip link del ls-r1".into(), &["the resolver's leg `ls-r1`"]),
-            ("ip link set ls-r1 nomaster".into(), &["the resolver's leg `ls-r1`"]),
+            (
+                "ip link set ls-r1 nomaster".into(),
+                &["the resolver's leg `ls-r1`"],
+            ),
             ("ip link set ls-r1 down".into(), &["the resolver's leg `ls-r1`"]),
             (
                 format!("{inside} ip link set ls-r1 down"),
