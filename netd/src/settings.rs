@@ -57,7 +57,7 @@ pub enum SettingsError {
 }
 
 /// As written, with defaults filled in.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
     /// Where plain HTTP is accepted.
@@ -99,7 +99,7 @@ pub(crate) struct Settings {
 }
 
 /// A pool of networks.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PoolSetting {
     /// The range.
@@ -110,7 +110,7 @@ pub(crate) struct PoolSetting {
 }
 
 /// Rotation of container logs.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct LogSetting {
     /// Bytes of one file.
@@ -250,6 +250,19 @@ mod tests {
         let path = folder.path().join("config.yaml");
         std::fs::write(&path, text).unwrap();
         Settings::read(Some(&path))
+    }
+
+    #[test]
+    fn the_file_that_shows_all_settings_shows_their_defaults() {
+        let text = include_str!("../../configs/daemon/config.yaml");
+        assert_eq!(read(text).unwrap(), Settings::default());
+        let defaults = format!("{:?}", Settings::default());
+        let missing: Vec<&str> = defaults
+            .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .filter(|word| defaults.contains(&format!("{word}: ")))
+            .filter(|word| !word.is_empty() && !text.contains(&format!("{word}:")))
+            .collect();
+        assert_eq!(missing, Vec::<&str>::new());
     }
 
     #[test]

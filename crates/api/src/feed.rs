@@ -226,9 +226,10 @@ pub struct Service {
 pub struct Endpoint {
     /// Health, counters and pooled connections are keyed by this and `generation`, never by address.
     pub id: EndpointId,
-    /// Grows when the same endpoint gets another address.
+    /// Grows with each run of it. Its addresses may change within one, when its network moves.
     pub generation: u64,
-    /// Where it is now; the first is tried first.
+    /// Where it is now; the first is tried first. Loopback addresses are the host's, all others are reached from the
+    /// resolver's namespace.
     pub addresses: Vec<IpAddr>,
 }
 

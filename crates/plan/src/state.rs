@@ -271,7 +271,7 @@ pub struct Observed {
 pub struct Claim {
     /// The range.
     pub range: IpNetwork,
-    /// Who: `route via tun0`, `address of eth0`.
+    /// Who: ``route via `tun0` ``, ``address of `eth0` ``.
     pub source: String,
 }
 

@@ -360,6 +360,17 @@ pub(super) fn dns(fields: &Fields<'_>, report: &mut Report) -> Vec<IpAddr> {
     let mut servers = Vec::new();
     for (text, span) in report.one_or_more("dns", node) {
         match text.parse::<IpAddr>() {
+            Ok(address) if address.is_loopback() || address.is_unspecified() => {
+                report
+                    .at(
+                        span,
+                        format!(
+                            "name server {} would be the host's own, which forwards for the container",
+                            quoted(text)
+                        ),
+                    )
+                    .hint("leave it out: names are found, and the host's name servers are asked for others");
+            }
             Ok(address) => servers.push(address),
             Err(_) => {
                 report
