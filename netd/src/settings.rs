@@ -260,7 +260,8 @@ mod tests {
         let missing: Vec<&str> = defaults
             .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
             .filter(|word| defaults.contains(&format!("{word}: ")))
-            .filter(|word| !word.is_empty() && !text.contains(&format!("{word}:")))
+            // What a range is made of isn't a key.
+            .filter(|word| !["", "addr", "prefix"].contains(word) && !text.contains(&format!("{word}:")))
             .collect();
         assert_eq!(missing, Vec::<&str>::new());
     }
