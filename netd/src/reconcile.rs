@@ -20,7 +20,7 @@ use std::time::Duration;
 use linkspan_api::feed;
 use linkspan_api::v1::{Event, SiteSource};
 use linkspan_containers::Containers;
-use linkspan_hostnet::{Hint, HostNet};
+use linkspan_hostnet::{Accept, CoexistError, Hint, HostNet};
 use linkspan_images::Store as Images;
 use linkspan_plan::{
     Conflict, ContainerId, Desired, HostPort, Job, Leases, NetworkId, Observation, Plan, Published, Run,
@@ -47,7 +47,7 @@ use crate::view::networks::Ground;
 /// Everything is looked at again after this time though nothing was heard.
 const SLOW: Duration = Duration::from_secs(30);
 /// Others are left to finish what they do to their rules: a chain that is being removed must be empty.
-const FOREIGN: Duration = Duration::from_millis(400);
+pub(crate) const FOREIGN: Duration = Duration::from_millis(400);
 /// A pass in which something failed is repeated after this time.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -80,6 +80,9 @@ pub(crate) struct Host {
     pub(crate) made_bridges: BTreeSet<String>,
     pub(crate) made_links: BTreeSet<String>,
 }
+
+/// What telling other firewalls of our bridges came to.
+pub(crate) type Accepts = Result<Vec<Accept>, CoexistError>;
 
 /// The owner of all state.
 pub(crate) struct Reconciler {
@@ -130,8 +133,10 @@ pub(crate) struct Reconciler {
     pub(crate) moving: BTreeMap<NetworkId, String>,
     /// Other firewalls are to be looked at then.
     pub(crate) coexist_at: Option<Instant>,
-    /// Other firewalls were told of our bridges.
+    /// Other firewalls were told of our bridges, or are being told.
     pub(crate) coexists: bool,
+    /// Their programs may take seconds to answer.
+    pub(crate) accepts: JoinSet<Accepts>,
     pub(crate) view: watch::Sender<Arc<View>>,
 }
 
@@ -161,6 +166,7 @@ enum News {
     Hint(Hint),
     Note(Note),
     NameServers,
+    Accepts(Accepts),
     Job(Done),
     Ready(Ready),
     Timer,
@@ -203,6 +209,7 @@ impl Reconciler {
             Some(event) = inboxes.containers.recv() => News::Container(event),
             Some(ended) = self.jobs.join_next_with_id() => self.job_news(ended),
             Some(ended) = self.probes.join_next() => ended.map_or(News::Nothing, News::Ready),
+            Some(ended) = self.accepts.join_next() => ended.map_or(News::Nothing, News::Accepts),
             Some(note) = inboxes.notes.recv() => News::Note(note),
             Some(request) = inboxes.requests.recv() => News::Request(request),
             Some(hint) = inboxes.hints.recv() => News::Hint(hint),
@@ -261,8 +268,9 @@ impl Reconciler {
             News::Timer => {
                 self.look_at_host().await;
                 // The older packet filter tells nobody of its changes.
-                self.coexist().await;
+                self.coexist();
             }
+            News::Accepts(accepts) => self.learn_accepts(accepts),
             News::Note(note) => self.learn_note(note),
             News::NameServers => self.learn_name_servers(),
             News::Job(done) => self.learn_done(done),
@@ -323,7 +331,7 @@ impl Reconciler {
         whole &= self.bind_ports(&plan);
         whole &= self.set_firewall(&plan).await;
         if self.coexists != self.wants_to_coexist() {
-            self.coexist().await;
+            self.coexist();
         }
         whole &= self.publish(&plan);
         self.start_jobs(&plan);

@@ -192,6 +192,7 @@ impl Netd {
             moving: BTreeMap::new(),
             coexist_at: None,
             coexists: false,
+            accepts: JoinSet::new(),
             view,
             settings,
         };

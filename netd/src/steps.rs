@@ -8,10 +8,11 @@ use linkspan_plan::{ContainerId, ContainerSpec, Job, NetworkSpec, Plan, Run};
 use linkspan_site::Driver;
 use linkspan_telemetry::chain;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::execute::{Hands, Task};
 use crate::publish;
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Accepts, FOREIGN, Reconciler};
 use crate::supervise::Order;
 
 impl Reconciler {
@@ -89,11 +90,21 @@ impl Reconciler {
     }
 
     /// Tells other firewalls that what our bridges carry is ours to judge, as long as there are any.
-    pub(crate) async fn coexist(&mut self) {
+    pub(crate) fn coexist(&mut self) {
+        if !self.accepts.is_empty() {
+            // One at a time; what has changed meanwhile is looked at after it.
+            self.coexist_at.get_or_insert_with(|| Instant::now() + FOREIGN);
+            return;
+        }
         let on = self.wants_to_coexist();
         self.coexists = on;
         self.coexist_at = None;
-        match self.hostnet.coexist(on).await {
+        let hostnet = self.hostnet.clone();
+        self.accepts.spawn(async move { hostnet.coexist(on).await });
+    }
+
+    pub(crate) fn learn_accepts(&mut self, accepts: Accepts) {
+        match accepts {
             Ok(accepts) => {
                 self.troubles.remove("other firewalls");
                 for accept in accepts {
