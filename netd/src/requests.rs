@@ -6,11 +6,10 @@ use std::collections::BTreeMap;
 
 use linkspan_api::v1::{Accepted, PlanView, SiteSource, StepView};
 use linkspan_plan::{
-    Change, ContainerId, Desired, HeldBack, HostPort, MountKind, Observation, Refusal, Run, Sign, World,
+    Change, ContainerId, Desired, HeldBack, MountKind, Observation, Refusal, Run, Sign, World,
 };
-use linkspan_site::{MountSource, Port, ProjectName, Site, Sources};
+use linkspan_site::{MountSource, ProjectName, Site, Sources};
 use linkspan_telemetry::chain;
-use std::net::SocketAddr;
 use tokio::sync::oneshot;
 
 use crate::events::now_ms;
@@ -361,12 +360,7 @@ impl Reconciler {
             .all(|refusal| !matches!(refusal, Refusal::RouteTaken { .. } | Refusal::PortTaken { .. }));
         let mut messages: Vec<String> = refusals.iter().map(ToString::to_string).collect();
         for (name, container) in &site.containers {
-            let written = container.ports.iter().filter(|port| port.host_port != 0);
-            for port in written.flat_map(Port::each) {
-                let wanted = HostPort {
-                    protocol: port.protocol,
-                    address: SocketAddr::new(port.host_ip, port.host_port),
-                };
+            for wanted in container.ports.iter().flat_map(linkspan_plan::held_ports) {
                 if self.sockets.has_like(&wanted) {
                     continue;
                 }

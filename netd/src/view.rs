@@ -372,11 +372,15 @@ impl View {
             .get(&slot.project)
             .and_then(|site| site.containers.get(&slot.container));
         let mut ports = Vec::new();
-        for port in declared
-            .into_iter()
-            .flat_map(|one| one.ports.iter().flat_map(Port::each))
-        {
+        for port in declared.into_iter().flat_map(|one| &one.ports) {
             let word = port.protocol.name();
+            if port.count > 1 {
+                let outside = SocketAddr::new(port.host_ip, port.host_port);
+                let (last, inside) = (port.last_host_port(), port.container_port);
+                let end = inside.saturating_add(port.count - 1);
+                ports.push(format!("{outside}-{last}->{inside}-{end}/{word}"));
+                continue;
+            }
             // A port that asked for any has the one that is forwarded though nobody wrote it.
             let is_written = |number: u16| {
                 declared

@@ -65,7 +65,7 @@ fn a_route_is_kept_clear_of_in_any_table() {
         run(
             rig,
             &format!("ip route add {block}.0/24 via 192.0.2.2 table 51820"),
-        )
+        );
     });
 }
 

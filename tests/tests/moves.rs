@@ -222,7 +222,7 @@ fn an_ipv6_route_moves_the_network() {
 #[test]
 fn another_engines_new_bridge_moves_the_network() {
     moves_away("a bridge", |rig, old, _| {
-        rig.host().docker_bridge(&format!("{old}.1/16"))
+        rig.host().docker_bridge(&format!("{old}.1/16"));
     });
 }
 

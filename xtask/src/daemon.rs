@@ -27,6 +27,17 @@ pub(crate) struct Daemon {
     pub(crate) https: u16,
 }
 
+/// A folder of its own for this name: one that was killed may have left its own, and process numbers come again.
+fn new_folder(name: &str) -> Outcome<PathBuf> {
+    let folder = |suffix: String| PathBuf::from("/var/tmp").join(format!("{name}{suffix}"));
+    let mut choices = std::iter::once(folder(String::new())).chain((1..100).map(|n| folder(format!("-{n}"))));
+    let made = choices.find_map(|path| match fs::create_dir(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => None,
+        made => Some(made.map(|()| path)),
+    });
+    Ok(made.unwrap_or_else(|| Err(std::io::ErrorKind::AlreadyExists.into()))?)
+}
+
 impl Daemon {
     /// Makes the folders, `name` in their names; refuses a host on which a daemon runs already.
     pub(crate) fn prepare(name: &str, binary: PathBuf, http: u16, https: u16) -> Outcome<Daemon> {
@@ -38,8 +49,7 @@ impl Daemon {
                 return Err(format!("a daemon runs on this host already (`{socket}`); stop it first").into());
             }
         }
-        let state = PathBuf::from("/var/tmp").join(format!("linkspan-{name}-{}", std::process::id()));
-        fs::create_dir(&state)?;
+        let state = new_folder(&format!("linkspan-{name}-{}", std::process::id()))?;
         // Containers' ids are not the host's; they must be able to pass.
         fs::set_permissions(&state, fs::Permissions::from_mode(0o711))?;
         // What one that was killed has left.

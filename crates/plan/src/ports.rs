@@ -40,14 +40,7 @@ pub(crate) fn publish(
             };
             run.host_port = number;
         }
-        // SCTP is NAT only: kernels seldom have its sockets.
-        let held: Vec<(HostPort, u16)> = if run.count <= MOST_HELD && run.protocol != Protocol::Sctp {
-            run.each()
-                .map(|port| (host_port(&port), port.container_port))
-                .collect()
-        } else {
-            Vec::new()
-        };
+        let held: Vec<(HostPort, u16)> = held(&run).collect();
         plan.ports.extend(held.iter().map(|(at, _)| *at));
         if let Some((at, _)) = held
             .iter()
@@ -67,6 +60,24 @@ pub(crate) fn publish(
             plan.firewall.dnat.extend(elements(&run, to_ip));
         }
     }
+}
+
+/// The ports of a run that are held by sockets, each with the port inside: all or none. SCTP is NAT only, for kernels
+/// seldom have its sockets.
+fn held(run: &Port) -> impl Iterator<Item = (HostPort, u16)> {
+    let is_held = run.count <= MOST_HELD && run.protocol != Protocol::Sctp;
+    let each = is_held.then(|| run.each());
+    each.into_iter()
+        .flatten()
+        .map(|port| (host_port(&port), port.container_port))
+}
+
+/// The host ports that a run, as it is written, must have sockets on. None for a run that asks for any.
+pub fn held_ports(run: &Port) -> Vec<HostPort> {
+    if run.host_port == 0 {
+        return Vec::new();
+    }
+    held(run).map(|(at, _)| at).collect()
 }
 
 /// Ports inside on which a container serves, as far as its file says: those that it publishes, and those that routes

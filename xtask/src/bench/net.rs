@@ -130,7 +130,7 @@ impl Bench {
     /// Takes the site down; how long that took, in milliseconds.
     fn down(&self) -> Outcome<f64> {
         let clock = Instant::now();
-        program::output(&mut self.daemon.linkspan(&["down", "bench"]))?;
+        program::output(&mut self.daemon.linkspan(&["down", "--timeout", "5m", "bench"]))?;
         Ok(millis(clock.elapsed()))
     }
 

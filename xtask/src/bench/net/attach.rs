@@ -55,7 +55,7 @@ pub(super) fn containers(bench: &Bench) -> Outcome {
             links,
         );
     }
-    bench.down()?;
+    println!("  all of them down: {:.1} s", bench.down()? / 1000.0);
     let Some(docker) = &bench.docker else {
         return Ok(());
     };

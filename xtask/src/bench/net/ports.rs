@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::flows::in_lan;
 use super::{Bench, WEB, line};
 use crate::bench::millis;
-use crate::{Outcome, program};
+use crate::{Failure, Outcome, program};
 
 /// First host port.
 const FIRST: u16 = 20_000;
@@ -39,6 +39,7 @@ pub(super) fn run(bench: &Bench) -> Outcome {
         told(bench)?;
         bench.down()?;
     }
+    let mut failed = Ok(());
     let (last, inside) = (FIRST + RANGE - 1, 40_000);
     let listen = |first: u16, last: u16| {
         format!("command: [sh, -c, 'httpd -p {first} -h /www; httpd -f -p {last} -h /www']")
@@ -52,10 +53,15 @@ pub(super) fn run(bench: &Bench) -> Outcome {
             "{WEB}, {}, ports: ['0.0.0.0:{FIRST}-{last}:{inner}-{end}']",
             listen(inner, end)
         );
-        let took = until_reached(bench, &container, &[FIRST, last])?;
-        line(what, RANGE.into(), took, "ms", first);
-        told(bench)?;
-        bench.down()?;
+        match until_reached(bench, &container, &[FIRST, last]) {
+            Ok(took) => {
+                line(what, RANGE.into(), took, "ms", first);
+                told(bench)?;
+            }
+            // The others are measured all the same.
+            Err(Failure(why)) => failed = Err(format!("{what}: {why}").into()),
+        }
+        let _ = bench.down();
     }
     let Some(docker) = &bench.docker else {
         return Ok(());
@@ -77,7 +83,7 @@ pub(super) fn run(bench: &Bench) -> Outcome {
         line("docker run -d -p … -p …", count.into(), took, "ms", first);
         program::output(&mut docker.command(&["rm", "-f", "bench"]))?;
     }
-    Ok(())
+    failed
 }
 
 fn told(bench: &Bench) -> Outcome {
