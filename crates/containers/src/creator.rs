@@ -5,16 +5,16 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use linkspan_plan::{ContainerSpec, IdRange, MountKind, MountSpec};
+use linkspan_plan::{ContainerSpec, MountKind, MountSpec};
 use nix::mount::MsFlags;
 
 use crate::layout::{Layout, make_dir};
 use crate::mounts::{
-    IdMap, RootError, Tree, VolumeError, fill_from_image, make_private_namespace, map_for_bind, mount_root,
-    user_namespace,
+    BindError, HostPathError, IdMap, RootError, Tree, VolumeError, bind, fill_from_image,
+    make_private_namespace, mount_root,
 };
 use crate::orders::Orders;
 use crate::user::{Identity, UserError, look_up};
@@ -37,6 +37,8 @@ pub(crate) enum PrepareError {
     Root(#[from] RootError),
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    #[error(transparent)]
+    HostPath(#[from] HostPathError),
     #[error("cannot mount `{source_path}` at `{target}`")]
     Mount {
         source_path: String,
@@ -90,10 +92,13 @@ pub(crate) fn prepare(
     let identity = look_up(&spec.user, root.as_fd())?;
 
     make_dir(&layout.mounts(&spec.id), 0o711).map_err(written(&layout.mounts(&spec.id)))?;
-    for (number, mount) in spec.mounts.iter().enumerate() {
+    // The runtime is told what was mounted, which may be less than what was asked for.
+    let mut orders = orders.clone();
+    for (number, mount) in orders.spec.mounts.iter_mut().enumerate() {
         let at = layout.mounts(&spec.id).join(number.to_string());
-        attach(orders, layout, mount, &at, &ids, &identity, warnings)?;
+        attach(spec, layout, mount, &at, &ids, &identity, warnings)?;
     }
+    let orders = &orders;
     if let Some(net) = &orders.net_namespace {
         bind_net(net, &layout.run(&spec.id).join("net"))?;
     }
@@ -163,17 +168,18 @@ fn show_etc(layout: &Layout, spec: &ContainerSpec) -> Result<(), PrepareError> {
         .map_err(|error| fail(error.into()))
 }
 
-/// Attaches a volume's or the host's folder at a path below the run folder, from where the runtime binds it.
+/// Attaches a volume's or the host's folder at a path below the run folder, from where the runtime binds it. Notes when it
+/// can only be read.
 fn attach(
-    orders: &Orders,
+    spec: &ContainerSpec,
     layout: &Layout,
-    mount: &MountSpec,
+    mount: &mut MountSpec,
     at: &Path,
     ids: &IdMap,
     identity: &Identity,
     warnings: &mut Vec<String>,
 ) -> Result<(), PrepareError> {
-    let spec = &orders.spec;
+    let mut is_folder = true;
     let (tree, source_path) = match &mount.source {
         MountKind::Tmpfs { .. } => return Ok(()),
         MountKind::Volume { name } => {
@@ -184,34 +190,32 @@ fn attach(
                 &mount.target,
                 spec.ids,
             )?;
-            let tree = Tree::clone_of(&data, false).and_then(|tree| {
+            let tree = Tree::clone_of(&data).and_then(|tree| {
                 tree.set(libc::MOUNT_ATTR_NODEV)?;
                 Ok(tree)
             });
-            let tree = tree.inspect(|tree| map(tree, ids.namespace(), &data, warnings));
+            let tree = tree.inspect(|tree| tree.map_ids_or_warn(ids.namespace(), &data, warnings));
             (tree, name.clone())
         }
         MountKind::Bind { path, create } => {
-            if *create && !path.exists() {
-                make_dir(path, 0o755).map_err(|source| PrepareError::Write {
-                    path: path.clone(),
+            // A namespace that is not there maps nothing, whatever ids were meant.
+            let range = spec.ids.filter(|_| ids.namespace().is_some());
+            let bound = bind(path, *create, mount, range, identity, warnings);
+            let bound = bound.map_err(|error| match error {
+                BindError::Path(error) => PrepareError::HostPath(error),
+                BindError::Mount(source) => PrepareError::Mount {
+                    source_path: path.display().to_string(),
+                    target: mount.target.clone(),
                     source,
-                })?;
-            }
-            let tree = Tree::clone_of(path, true).and_then(|tree| {
-                tree.set_recursively(libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOSUID)?;
-                if let (Some(range), IdMap::Namespace(_)) = (spec.ids, ids) {
-                    let view = bind_view(path, range, identity)?;
-                    map(&tree, Some(view.as_fd()), path, warnings);
-                }
-                Ok(tree)
-            });
-            (tree, path.display().to_string())
+                },
+            })?;
+            mount.read_only = bound.read_only;
+            is_folder = bound.is_folder;
+            (Ok(bound.tree), path.display().to_string())
         }
     };
     let attached = tree.and_then(|tree| {
-        let folder = !matches!(&mount.source, MountKind::Bind { path, .. } if !path.is_dir());
-        if folder {
+        if is_folder {
             make_dir(at, 0o711)?;
         } else {
             drop(File::create(at)?);
@@ -223,31 +227,6 @@ fn attach(
         target: mount.target.clone(),
         source,
     })
-}
-
-fn map(tree: &Tree, namespace: Option<std::os::fd::BorrowedFd<'_>>, path: &Path, warnings: &mut Vec<String>) {
-    if let Some(namespace) = namespace
-        && let Err(error) = tree.map_ids(namespace)
-    {
-        warnings.push(format!(
-            "the file system of `{}` can't map ids ({error}), so its files belong to nobody in the container",
-            path.display()
-        ));
-    }
-}
-
-/// A view of the host's folder in which its owner is who the program runs as: root, or the user it was told to be.
-fn bind_view(path: &Path, range: IdRange, identity: &Identity) -> io::Result<OwnedFd> {
-    let about = fs::metadata(path)?;
-    let (uid, gid) = if identity.uid == 0 {
-        (0, 0)
-    } else {
-        (identity.uid, identity.gid)
-    };
-    user_namespace(
-        &map_for_bind(about.uid(), uid, range),
-        &map_for_bind(about.gid(), gid, range),
-    )
 }
 
 /// Folders that must be there before the program runs, made by the container's own root: the working folder, and what

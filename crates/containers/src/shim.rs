@@ -115,7 +115,7 @@ fn seal() -> io::Result<()> {
     if std::env::var_os(SEALED).is_some() {
         return Ok(());
     }
-    let file = Tree::clone_of(&std::env::current_exe()?, false)?;
+    let file = Tree::clone_of(&std::env::current_exe()?)?;
     file.set(libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV)?;
     let words = |words: Vec<String>| words.into_iter().map(CString::new).collect::<Result<Vec<_>, _>>();
     let args = words(std::env::args().collect())?;

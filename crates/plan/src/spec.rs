@@ -284,6 +284,10 @@ pub struct MountSpec {
     pub target: String,
     /// Can't be written.
     pub read_only: bool,
+    /// For a bind: its path may lead to what gives the host away, and container root may be the host's root there. Not
+    /// written when false, so that what was made before it was known keeps its id.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_host_path: bool,
 }
 
 /// What a mount shows.
@@ -295,7 +299,7 @@ pub enum MountKind {
         /// Name on this host, `project_name`: the folder below the volumes folder.
         name: String,
     },
-    /// A host path; container root stands for the path's owner; mounted `nosuid`.
+    /// A host path; container root stands for the path's owner unless that is root; mounted `nosuid`.
     Bind {
         /// Host path.
         path: PathBuf,

@@ -9,6 +9,7 @@ mod mounts;
 mod ports;
 mod process;
 mod security;
+pub use host_paths::resolved_host_path_danger;
 pub use security::CAPABILITIES;
 
 use std::collections::BTreeMap;

@@ -31,7 +31,7 @@ mod yaml;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-pub use container::CAPABILITIES;
+pub use container::{CAPABILITIES, resolved_host_path_danger};
 pub use dotenv::{dotenv_references, parse_dotenv, parse_dotenv_with};
 pub use model::*;
 pub use names::*;

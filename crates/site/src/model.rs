@@ -242,6 +242,9 @@ pub struct Mount {
     pub target: String,
     /// Can't be written.
     pub read_only: bool,
+    /// For a bind: it may give the host away, and container root may be the host's root there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_host_path: bool,
 }
 
 /// What a mount shows.

@@ -50,15 +50,23 @@ pub(crate) fn in_root(root: BorrowedFd<'_>, path: &Path, flags: OFlag) -> nix::R
 pub(crate) struct Tree(OwnedFd);
 
 impl Tree {
-    /// Copies what is at the path, without the mounts below it unless `recursive`.
-    pub(crate) fn clone_of(path: &Path, recursive: bool) -> io::Result<Self> {
+    /// Copies what is at the path, without the mounts below it.
+    pub(crate) fn clone_of(path: &Path) -> io::Result<Self> {
         let path = c_string(path.as_os_str().as_bytes())?;
-        let mut flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
-        if recursive {
-            flags |= libc::AT_RECURSIVE as u32;
-        }
+        let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
         // SAFETY: the path is a NUL-terminated string that outlives the call.
         let fd = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
+        owned(fd).map(Self)
+    }
+
+    /// Copies what is open here, with the mounts below it.
+    pub(crate) fn of(file: BorrowedFd<'_>) -> io::Result<Self> {
+        let flags = libc::OPEN_TREE_CLONE
+            | libc::OPEN_TREE_CLOEXEC
+            | libc::AT_RECURSIVE as u32
+            | libc::AT_EMPTY_PATH as u32;
+        // SAFETY: the descriptor is open and the path an empty C string.
+        let fd = unsafe { libc::syscall(libc::SYS_open_tree, file.as_raw_fd(), c"".as_ptr(), flags) };
         owned(fd).map(Self)
     }
 
@@ -72,9 +80,21 @@ impl Tree {
         self.set_attr(attributes, None, true)
     }
 
-    /// Shows ids on disk as the user namespace maps them.
-    pub(crate) fn map_ids(&self, namespace: BorrowedFd<'_>) -> io::Result<()> {
-        self.set_attr(libc::MOUNT_ATTR_IDMAP, Some(namespace), false)
+    /// Shows ids on disk as the user namespace maps them, if there is one and the file system can.
+    pub(crate) fn map_ids_or_warn(
+        &self,
+        namespace: Option<BorrowedFd<'_>>,
+        source: &Path,
+        warnings: &mut Vec<String>,
+    ) {
+        if let Some(namespace) = namespace
+            && let Err(error) = self.set_attr(libc::MOUNT_ATTR_IDMAP, Some(namespace), false)
+        {
+            warnings.push(format!(
+                "the file system of `{}` can't map ids ({error}), so its files belong to nobody in the container",
+                source.display()
+            ));
+        }
     }
 
     fn set_attr(&self, set: u64, namespace: Option<BorrowedFd<'_>>, recursive: bool) -> io::Result<()> {

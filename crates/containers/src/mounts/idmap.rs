@@ -31,26 +31,37 @@ impl IdMap {
 /// One line of `/proc/<pid>/uid_map`: from, to, how many.
 type Extent = (u32, u32, u32);
 
-/// A map in which the folder's owner on disk is `inside` (an id in the container), and the ids up to there are
+/// Who a stranger is to the host: an id that no container has (the kernel's own for nobody).
+const STRANGER: u32 = 65_534;
+
+/// A map in which a folder's owner on disk is `inside` (an id in the container), or nobody there, and the other ids are
 /// themselves. Disk id 0 is nobody's unless it is the owner, so that a container can't leave root's files on the host.
-pub(crate) fn map_for_bind(owner: u32, inside: u32, ids: IdRange) -> Vec<Extent> {
-    let mut extents = vec![(owner, ids.first + inside, 1)];
-    // What is left: disk ids 1.. to the same number inside, but for the two that are taken. If `inside` is free on
-    // disk and 0 is free inside, they belong together: files of that id are root's then.
-    let mut cuts = vec![owner, inside, 0];
+///
+/// Every id of the container has one on disk, or else a program could not give its files away, as databases do when they
+/// start. Those whose own number is taken, or is 0, get the one that they have on the host.
+pub(super) fn map_for_bind(owner: u32, inside: Option<u32>, ids: IdRange) -> Vec<Extent> {
+    let mut extents = vec![(owner, inside.map_or(STRANGER, |inside| ids.first + inside), 1)];
+    let mut cuts = vec![0, owner];
+    cuts.extend(inside);
     cuts.sort_unstable();
     cuts.dedup();
     let mut from = 0;
-    for cut in cuts.into_iter().chain([ids.count]) {
+    for cut in cuts.iter().copied().chain([ids.count]) {
         let end = cut.min(ids.count);
         if from < end {
             extents.push((from, ids.first + from, end - from));
         }
         from = cut.saturating_add(1);
     }
-    if inside != 0 && inside != owner {
-        extents.push((inside, ids.first, 1));
-    }
+    // If `inside` is free on disk and 0 is free inside, they belong together: files of that id are root's then.
+    let of_root = inside.filter(|inside| *inside != 0 && *inside != owner);
+    extents.extend(of_root.map(|inside| (inside, ids.first, 1)));
+    let homeless = cuts
+        .into_iter()
+        .filter(|id| *id < ids.count && Some(*id) != inside && !(*id == 0 && of_root.is_some()));
+    // No range begins so low as a rule; where one does, its own ids are in the way.
+    let spare = homeless.filter(|_| ids.first >= ids.count);
+    extents.extend(spare.map(|id| (ids.first + id, ids.first + id, 1)));
     extents
 }
 
@@ -103,24 +114,68 @@ mod tests {
     #[test]
     fn container_root_stands_for_the_owner_of_a_bound_folder() {
         assert_eq!(
-            map_for_bind(1000, 0, IDS),
-            [(1000, 100_000, 1), (1, 100_001, 999), (1001, 101_001, 64_535)]
+            map_for_bind(1000, Some(0), IDS),
+            [
+                (1000, 100_000, 1),
+                (1, 100_001, 999),
+                (1001, 101_001, 64_535),
+                (101_000, 101_000, 1)
+            ]
         );
     }
 
     #[test]
     fn an_owner_beyond_the_containers_ids_is_root_too() {
-        assert_eq!(
-            map_for_bind(70_000, 0, IDS),
-            [(70_000, 100_000, 1), (1, 100_001, 65_535)]
-        );
+        for owner in [70_000, 100_000, 101_000] {
+            assert_eq!(
+                map_for_bind(owner, Some(0), IDS),
+                [(owner, 100_000, 1), (1, 100_001, 65_535)]
+            );
+        }
     }
 
     #[test]
     fn a_program_with_the_owners_own_id_keeps_it() {
         assert_eq!(
-            map_for_bind(1000, 1000, IDS),
-            [(1000, 101_000, 1), (1, 100_001, 999), (1001, 101_001, 64_535)]
+            map_for_bind(1000, Some(1000), IDS),
+            [
+                (1000, 101_000, 1),
+                (1, 100_001, 999),
+                (1001, 101_001, 64_535),
+                (100_000, 100_000, 1)
+            ]
         );
+    }
+
+    #[test]
+    fn no_id_is_in_two_places_and_none_is_without() {
+        for owner in [0, 1, 33, 1000, 65_535, 65_536, 100_000, 100_033, 4_000_000_000] {
+            for inside in [None, Some(0), Some(1), Some(33), Some(1000), Some(65_535)] {
+                if inside.is_none() && owner != 0 {
+                    continue;
+                }
+                let map = map_for_bind(owner, inside, IDS);
+                let disjoint = |mut spans: Vec<(u32, u32)>| {
+                    spans.sort_unstable();
+                    spans.windows(2).all(|two| two[0].0 + two[0].1 <= two[1].0)
+                };
+                assert!(
+                    disjoint(map.iter().map(|one| (one.0, one.2)).collect()),
+                    "{owner} {inside:?}: {map:?}"
+                );
+                assert!(
+                    disjoint(map.iter().map(|one| (one.1, one.2)).collect()),
+                    "{owner} {inside:?}: {map:?}"
+                );
+                let ours = map.iter().filter(|one| one.1 >= IDS.first);
+                assert_eq!(
+                    ours.map(|one| one.2).sum::<u32>(),
+                    IDS.count,
+                    "{owner} {inside:?}: {map:?}"
+                );
+                let root = map.iter().find(|one| one.0 == 0);
+                assert_eq!(root.is_some(), owner == 0, "{owner} {inside:?}: {map:?}");
+            }
+        }
     }
 }

@@ -76,7 +76,7 @@ pub(crate) fn mount_root(
         .ids
         .filter(|_| ids.namespace().is_some())
         .map_or(0, |range| range.first);
-    let mounted = as_owner(owner, || {
+    let mounted = as_owner(owner, owner, || {
         overlay(&lower, &layers, &rw, &rootfs).or_else(|error| match error.raw_os_error() {
             // Kernels before 6.7 don't know `lowerdir+`.
             Some(libc::EINVAL) => overlay_by_options(&run, &layers, &rootfs).map_err(|old| {
@@ -142,31 +142,26 @@ pub(super) fn attach_mapped(
     ids: &IdMap,
     warnings: &mut Vec<String>,
 ) -> io::Result<()> {
-    let tree = Tree::clone_of(source, false)?;
-    if let Some(namespace) = ids.namespace()
-        && let Err(error) = tree.map_ids(namespace)
-    {
-        warnings.push(format!(
-            "the file system of `{}` can't map ids ({error}), so its files belong to nobody in the container",
-            source.display()
-        ));
-    }
+    let tree = Tree::clone_of(source)?;
+    tree.map_ids_or_warn(ids.namespace(), source, warnings);
     tree.attach(at)
 }
 
+/// Works on files as somebody else. Rights stay what they are.
+///
 /// Mounts as the owner of the writable folder, which is who overlayfs acts as for ever after. The host's root has no id
-/// in a mapped folder, so it could not even make the folder that it works in. Rights stay what they are.
-fn as_owner<T>(owner: u32, mount: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+/// in a mapped folder, so it could not even make the folder that it works in.
+pub(super) fn as_owner<T>(uid: u32, gid: u32, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     use caps::CapSet;
     let rights = caps::read(None, CapSet::Effective).map_err(io::Error::other)?;
-    let (uid, gid) = (Uid::from_raw(owner), Gid::from_raw(owner));
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     let before = (nix::unistd::setfsuid(uid), nix::unistd::setfsgid(gid));
-    let mounted = caps::set(None, CapSet::Effective, &rights)
+    let worked = caps::set(None, CapSet::Effective, &rights)
         .map_err(io::Error::other)
-        .and_then(|()| mount());
+        .and_then(|()| work());
     nix::unistd::setfsgid(before.1);
     nix::unistd::setfsuid(before.0);
-    mounted
+    worked
 }
 
 fn overlay(lower: &Path, layers: &[String], rw: &Path, at: &Path) -> io::Result<()> {

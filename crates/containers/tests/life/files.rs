@@ -12,6 +12,7 @@ both! {
             source: MountKind::Volume { name: "shop_data".to_owned() },
             target: "/data".to_owned(),
             read_only: false,
+            allow_host_path: false,
         };
         let mut spec = rig.spec("cat /data/seed; stat -c %u /data/seed /data; echo kept > /data/kept; chown 33 /data/kept");
         spec.mounts = vec![volume()];
@@ -41,6 +42,7 @@ both! {
             source: MountKind::Bind { path, create: false },
             target: target.to_owned(),
             read_only,
+            allow_host_path: false,
         };
         let mut spec = rig.spec("cat /b/file /one; stat -c %u /b/file; echo new > /b/new; touch /r/x || echo read-only");
         spec.mounts = vec![
@@ -51,6 +53,7 @@ both! {
                 source: MountKind::Bind { path: rig.folder().join("made"), create: true },
                 target: "/made".to_owned(),
                 read_only: false,
+            allow_host_path: false,
             },
         ];
         let (_, log) = rig.run(&spec).await;
@@ -74,6 +77,7 @@ both! {
             source: MountKind::Tmpfs { size: Some(1 << 20), mode: None },
             target: "/tmp".to_owned(),
             read_only: false,
+            allow_host_path: false,
         }];
         let (_, log) = rig.run(&spec).await;
         assert!(log.contains("no\n") && log.ends_with("yes\n"), "{log}");

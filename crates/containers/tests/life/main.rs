@@ -28,6 +28,7 @@ macro_rules! both {
     )* };
 }
 
+mod binds;
 mod by_hand;
 mod daemon;
 mod fences;

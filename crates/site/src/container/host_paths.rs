@@ -86,6 +86,15 @@ pub(super) fn danger(path: &Path) -> Option<&'static str> {
     }
 }
 
+/// The same for where a path led when its links were followed: `written` is what the file says, `resolved` the path
+/// without links. What everybody may read may lie wherever the host has linked it to.
+pub fn resolved_host_path_danger(written: &Path, resolved: &Path) -> Option<&'static str> {
+    if HARMLESS.iter().any(|harmless| written.starts_with(harmless)) && resolved != Path::new("/") {
+        return None;
+    }
+    danger(resolved)
+}
+
 /// Devices that give nothing away beyond what they are made for.
 const HARMLESS_DEVICES: &[&str] = &[
     "/dev/null",
@@ -112,6 +121,17 @@ pub(super) fn harmless_device(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_a_link_leads_is_judged_but_for_what_everybody_may_read() {
+        let danger = |written: &str, resolved: &str| {
+            resolved_host_path_danger(Path::new(written), Path::new(resolved)).is_some()
+        };
+        assert!(danger("/srv/site/uploads", "/etc/ssh") && danger("/srv/site/uploads", "/"));
+        assert!(!danger("/srv/site/current", "/srv/site/releases/7"));
+        assert!(!danger("/etc/ssl/certs", "/etc/pki/tls/certs"));
+        assert!(danger("/etc/ssl/certs", "/"));
+    }
 
     #[test]
     fn paths_that_give_the_host_away_are_known() {

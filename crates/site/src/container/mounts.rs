@@ -78,6 +78,7 @@ fn short(node: &Node, allow: bool, context: &Context<'_>, report: &mut Report) -
         source,
         target: target_path(target, node.span, report)?,
         read_only,
+        allow_host_path: allow,
     })
 }
 
@@ -261,6 +262,7 @@ fn long(node: &Node, allow: bool, context: &Context<'_>, report: &mut Report) ->
         source,
         target: target?,
         read_only,
+        allow_host_path: allow,
     })
 }
 
@@ -322,5 +324,6 @@ fn tmpfs_short(text: &str, span: Span, report: &mut Report) -> Option<Mount> {
         source: MountSource::Tmpfs { size, mode },
         target,
         read_only,
+        allow_host_path: false,
     })
 }
