@@ -323,8 +323,7 @@ fn mounts(
             },
             target: mount.target.clone(),
             read_only: mount.read_only,
-            // Only a bind is told: a volume's incarnation must not change with it.
-            allow_host_path: mount.allow_host_path && matches!(mount.source, MountSource::Bind { .. }),
+            allow_host_path: mount.allow_host_path,
         })
         .collect();
     // What an image declares as data is kept in a volume with a name that a person can guess, not in an orphan.

@@ -186,6 +186,26 @@ fn only_what_is_used_is_in_the_site() {
 }
 
 #[test]
+fn a_bind_knows_whether_its_path_may_be_the_hosts_own() {
+    let allowed = |fields: &str| -> Vec<bool> {
+        let mounts = web(fields).mounts;
+        mounts.iter().map(|mount| mount.allow_host_path).collect()
+    };
+    assert_eq!(
+        allowed(
+            "volumes: ['./a:/a', { type: bind, source: /etc, target: /b, allow_host_path: true }, { type: tmpfs, target: /c, allow_host_path: true }]"
+        ),
+        [false, true, false]
+    );
+    assert_eq!(
+        allowed(
+            "allow_host_path: true\nvolumes: ['./a:/a', { type: bind, source: ./b, target: /b }]\ntmpfs: /c"
+        ),
+        [true, true, false]
+    );
+}
+
+#[test]
 fn a_site_may_be_routes_alone() {
     let site = site("routes: { old.example.com: 'https://[2001:db8::1]:8443/' }\n");
     assert!(site.containers.is_empty() && site.networks.is_empty());

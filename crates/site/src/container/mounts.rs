@@ -75,10 +75,10 @@ fn short(node: &Node, allow: bool, context: &Context<'_>, report: &mut Report) -
         MountSource::Volume(volume(source, node.span, report)?)
     };
     Some(Mount {
-        source,
         target: target_path(target, node.span, report)?,
         read_only,
-        allow_host_path: allow,
+        allow_host_path: allow && matches!(source, MountSource::Bind { .. }),
+        source,
     })
 }
 
@@ -259,10 +259,10 @@ fn long(node: &Node, allow: bool, context: &Context<'_>, report: &mut Report) ->
         }
     };
     Some(Mount {
-        source,
         target: target?,
         read_only,
-        allow_host_path: allow,
+        allow_host_path: allow && matches!(source, MountSource::Bind { .. }),
+        source,
     })
 }
 
