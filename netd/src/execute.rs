@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
-use linkspan_containers::{Containers, SignalError};
+use linkspan_containers::{AskError, Containers, SignalError};
 use linkspan_hostnet::{Bound, HostNet};
 use linkspan_plan::{ContainerId, ContainerSpec, Job, NetworkNamespace, Placement};
 use linkspan_telemetry::chain;
@@ -216,6 +216,11 @@ impl Hands {
         match self.containers.signal(id, signal).await {
             Ok(()) => Ok(true),
             Err(SignalError::Ended(_)) => Ok(false),
+            // The shim was killed and it with it, so its end is on its way, whatever the signal was.
+            Err(SignalError::Failed {
+                source: AskError::Hung(_),
+                ..
+            }) => Ok(true),
             Err(error) => Err(chain(&error)),
         }
     }

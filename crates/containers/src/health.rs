@@ -86,7 +86,7 @@ async fn probe(link: &Arc<Link>, name: &str, check: &Healthcheck) -> Probe {
     let mut session = match exec(Arc::clone(link), name, &spec).await {
         Ok(session) => session,
         Err(crate::ExecError::Failed {
-            source: crate::AskError::Gone,
+            source: crate::AskError::Gone | crate::AskError::Hung(_),
             ..
         }) => return Probe::Gone,
         Err(error) => return Probe::Failed(error.to_string()),

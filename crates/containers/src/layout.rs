@@ -124,6 +124,11 @@ impl Layout {
         self.run(id).join("shim.sock")
     }
 
+    /// Which process the shim is.
+    pub(crate) fn shim(&self, id: &ContainerId) -> PathBuf {
+        self.run(id).join("shim.json")
+    }
+
     /// Name of the cgroup that holds the cgroups of all containers of this daemon, at the top of each hierarchy.
     /// Daemons with another run folder have another, so that they live side by side.
     pub(crate) fn cgroup_parent(&self) -> String {

@@ -3,16 +3,23 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use linkspan_plan::ContainerId;
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
+use nix::sys::socket::{
+    AddressFamily, Backlog, Shutdown, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
+};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{oneshot, watch};
 
 use crate::Exit;
+use crate::layout::Layout;
+use crate::orders::VERSION;
+use crate::pidfd::{self, Noted};
 use crate::protocol::{self, Answer, Request, Told, Verb};
 
 /// Why a shim did not do what it was asked.
@@ -24,6 +31,31 @@ pub enum AskError {
     /// It is not there any more.
     #[error("the container's shim is gone")]
     Gone,
+    /// It is there, but did not answer; it is killed then, and the container with it.
+    #[error("the container's shim did not answer within {} s and was killed, and the container with it", .0.as_secs())]
+    Hung(Duration),
+    /// The shim answers, but this one question takes it too long.
+    #[error(
+        "it was not done within {} s; does its working folder lie on a file system that hangs?", .0.as_secs()
+    )]
+    Slow(Duration),
+}
+
+/// How long a shim may take for what it does at once: a signal, the size of a terminal.
+const AT_ONCE: Duration = Duration::from_secs(10);
+/// How long the OCI runtime may take to start a program. That is a matter of milliseconds on a machine that isn't starved.
+const RUNTIME: Duration = Duration::from_secs(60);
+/// How long it may take to make a container: a new volume is filled with what the image has there, which may be much.
+const CREATION: Duration = Duration::from_secs(600);
+/// How long a process may take to end that was killed.
+const LAST_BREATH_MS: u16 = 2_000;
+
+/// How long a shim may take to do this.
+fn limit(verb: &Verb) -> Duration {
+    match verb {
+        Verb::Hello { .. } | Verb::Signal { .. } | Verb::Resize { .. } | Verb::SignalExec { .. } => AT_ONCE,
+        Verb::Start | Verb::Exec(_) => RUNTIME,
+    }
 }
 
 /// An answer with what came beside it.
@@ -33,6 +65,9 @@ struct Reply {
     /// For a program: its exit status, once known.
     exit: Option<watch::Receiver<Option<i32>>>,
 }
+
+/// An answer, the descriptors beside it and, for a program, where its exit status will be.
+pub(crate) type Answered = (Answer, Vec<OwnedFd>, Option<watch::Receiver<Option<i32>>>);
 
 /// What a shim's last words were.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +85,8 @@ pub(crate) struct Link {
     /// Absent when nobody answers any more.
     waiting: Mutex<Option<HashMap<u64, oneshot::Sender<Reply>>>>,
     closed: watch::Sender<bool>,
+    /// Where it is noted which process the shim is.
+    shim: PathBuf,
 }
 
 impl std::fmt::Debug for Reply {
@@ -94,14 +131,15 @@ pub(crate) fn listener(path: &Path) -> io::Result<OwnedFd> {
 
 impl Link {
     /// Connects. Nobody reads answers until [`Link::read`] is driven.
-    pub(crate) fn connect(path: &Path) -> io::Result<Arc<Self>> {
+    pub(crate) fn connect(layout: &Layout, id: &ContainerId) -> io::Result<Arc<Self>> {
         let socket = unix_socket()?;
-        with_short_path(path, |address| connect(socket.as_raw_fd(), address))?;
+        with_short_path(&layout.socket(id), |address| connect(socket.as_raw_fd(), address))?;
         Ok(Arc::new(Self {
             socket: crate::readiness::register(socket)?,
             next: AtomicU64::new(1),
             waiting: Mutex::new(Some(HashMap::new())),
             closed: watch::Sender::new(false),
+            shim: layout.shim(id),
         }))
     }
 
@@ -159,14 +197,82 @@ impl Link {
         Ok(self.ask_with(verb, &[]).await?.0)
     }
 
+    /// Waits until the container is made.
+    pub(crate) async fn made(&self) -> Result<Answer, AskError> {
+        let hello = Verb::Hello { version: VERSION };
+        match self.ask_within(CREATION, hello, &[]).await {
+            Err(AskError::Slow(limit)) => {
+                self.kill().await;
+                Err(AskError::Hung(limit))
+            }
+            answer => Ok(answer?.0),
+        }
+    }
+
+    /// Ends a shim that does not answer; [`Link::read`] comes to its end then, as when it died by itself.
+    pub(crate) async fn kill(&self) {
+        let note = self.shim.clone();
+        let killed = tokio::task::spawn_blocking(move || {
+            let noted: Noted = serde_json::from_slice(&std::fs::read(note)?)?;
+            let gone = noted
+                .open()
+                .is_none_or(|shim| pidfd::kill(shim.as_fd(), LAST_BREATH_MS));
+            if gone {
+                Ok(())
+            } else {
+                Err(io::Error::other("it hangs in the kernel (`ps` shows state D)"))
+            }
+        });
+        if let Err(error) = killed.await.map_err(io::Error::other).and_then(|killed| killed) {
+            tracing::warn!(shim = %self.shim.display(), %error, "a shim that does not answer could not be killed");
+        }
+        // A process that it had begun may hold the other end open, or it can't end itself.
+        let _ = nix::sys::socket::shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+    }
+
     /// The same with descriptors, both ways; and, for a program, where its exit status will be.
-    #[allow(clippy::type_complexity)]
-    pub(crate) async fn ask_with(
-        &self,
-        verb: Verb,
-        fds: &[RawFd],
-    ) -> Result<(Answer, Vec<OwnedFd>, Option<watch::Receiver<Option<i32>>>), AskError> {
+    ///
+    /// A shim that does not answer in time is killed, and so its container is: nobody reads its output any more. It is told
+    /// like any other shim's end. One that is only slow with a program in the container, whose files may lie anywhere,
+    /// lives on.
+    pub(crate) async fn ask_with(&self, verb: Verb, fds: &[RawFd]) -> Result<Answered, AskError> {
+        let limit = limit(&verb);
+        let may_be_slow = matches!(verb, Verb::Exec(_));
+        let slow = match self.ask_within(limit, verb, fds).await {
+            Err(slow @ AskError::Slow(_)) => slow,
+            answer => return answer,
+        };
+        let hello = Verb::Hello { version: VERSION };
+        if may_be_slow && !matches!(self.ask_within(AT_ONCE, hello, &[]).await, Err(AskError::Slow(_))) {
+            return Err(slow);
+        }
+        self.kill().await;
+        Err(AskError::Hung(limit))
+    }
+
+    async fn ask_within(&self, limit: Duration, verb: Verb, fds: &[RawFd]) -> Result<Answered, AskError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
+        match tokio::time::timeout(limit, self.ask_as(number, verb, fds)).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.forget(number);
+                Err(AskError::Slow(limit))
+            }
+        }
+    }
+
+    fn forget(&self, number: u64) {
+        if let Some(waiting) = self
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_mut()
+        {
+            waiting.remove(&number);
+        }
+    }
+
+    async fn ask_as(&self, number: u64, verb: Verb, fds: &[RawFd]) -> Result<Answered, AskError> {
         let (sender, receiver) = oneshot::channel();
         match self
             .waiting
@@ -185,14 +291,7 @@ impl Link {
             })
             .await;
         if let Err(error) = send {
-            if let Some(waiting) = self
-                .waiting
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .as_mut()
-            {
-                waiting.remove(&number);
-            }
+            self.forget(number);
             return Err(match error.raw_os_error().map(Errno::from_raw) {
                 Some(Errno::EMSGSIZE) => AskError::Refused("the command line is too long".to_owned()),
                 _ => AskError::Gone,

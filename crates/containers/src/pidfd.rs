@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
 /// `PIDFD_GET_INFO`, with the first published size of its structure. Linux 6.13; exit statuses since 6.15.
 const GET_INFO: libc::c_ulong = 0xC040_FF0B;
@@ -28,6 +29,45 @@ pub(crate) fn open(pid: Pid) -> nix::Result<OwnedFd> {
     let fd = Errno::result(fd)?;
     // SAFETY: the kernel just gave us this descriptor and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// A process noted for whoever comes later: its number, and when it began, in clock ticks since boot. No other process ever
+/// has both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Noted {
+    pid: i32,
+    began: u64,
+}
+
+impl Noted {
+    /// The process that has this number now.
+    pub(crate) fn now(pid: i32) -> Option<Self> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name, in parentheses, may hold anything. Of the fields after it, the 20th: proc_pid_stat(5).
+        let began = text.rsplit(") ").next()?.split(' ').nth(19)?.parse().ok()?;
+        Some(Self { pid, began })
+    }
+
+    /// Its descriptor; absent when it has ended.
+    pub(crate) fn open(self) -> Option<OwnedFd> {
+        let process = open(Pid::from_raw(self.pid)).ok()?;
+        (Self::now(self.pid) == Some(self)).then_some(process)
+    }
+}
+
+/// Ends a process that answers to nothing else; true when it is gone within some milliseconds.
+pub(crate) fn kill(process: BorrowedFd<'_>, milliseconds: u16) -> bool {
+    // SAFETY: plain numbers and an open descriptor; the kernel fills in what the signal says of its sender.
+    unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            process.as_raw_fd(),
+            libc::SIGKILL,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    ends_within(process, milliseconds)
 }
 
 /// Whether the process ends within some milliseconds.

@@ -259,6 +259,24 @@ fn while_a_job_is_under_way_no_other_is_begun_for_its_slot() {
 }
 
 #[test]
+fn a_bind_keeps_what_the_file_allows_it() {
+    let mut town = Town::new();
+    town.up("name: shop\ncontainers: { web: { image: 'shop:1', volumes: ['/srv/a:/a', { type: bind, source: /etc, target: /b, allow_host_path: true }] } }\n");
+    town.settle();
+    let mounts = &town.container("shop-web-1").record.spec.mounts;
+    let allowed: Vec<_> = mounts
+        .iter()
+        .map(|mount| (mount.target.as_str(), mount.allow_host_path))
+        .collect();
+    assert_eq!(allowed, [("/a", false), ("/b", true)]);
+    let text = serde_json::to_string(&mounts[0]).unwrap();
+    assert!(
+        !text.contains("allow_host_path"),
+        "nothing that was made before gets another id: {text}"
+    );
+}
+
+#[test]
 fn another_takes_the_place_of_a_container_that_was_thrown_away() {
     let mut town = Town::new();
     town.up(SHOP).settle();

@@ -12,11 +12,10 @@ use crate::cgroup::Cgroup;
 use crate::layout::{Layout, write_durably};
 use crate::link::Link;
 use crate::orders::{Orders, VERSION};
+use crate::pidfd::Noted;
 use crate::protocol::{Answer, Verb};
 use crate::{Adopted, Exit, Health, Phase, pidfd};
 
-/// A shim that does not say hello for so long never will.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// A container that was ending when its shim died may take so long; after that its end is our doing.
 const LAST_BREATH_MS: u16 = 50;
 
@@ -48,13 +47,18 @@ impl Containers {
         if let Some(exit) = read_exit(&self.0.layout, &id) {
             known.phase = Phase::Exited(exit);
             self.known().insert(id.clone(), known);
-        } else if let Ok(link) = Link::connect(&self.0.layout.socket(&id)) {
+        } else if let Ok(link) = Link::connect(&self.0.layout, &id) {
             known.link = Some(Arc::clone(&link));
             self.known().insert(id.clone(), known);
             self.follow(&id, Arc::clone(&link));
-            let hello = tokio::time::timeout(PATIENCE, link.ask(Verb::Hello { version: VERSION })).await;
-            match hello {
-                Ok(Ok(Answer::Hello { phase, .. })) => self.resume(&id, phase),
+            match link.ask(Verb::Hello { version: VERSION }).await {
+                Ok(Answer::Hello { phase, shim, .. }) => {
+                    // Those of a release before this are not noted.
+                    if !self.0.layout.shim(&id).exists() {
+                        note_shim(&self.0.layout, &id, shim);
+                    }
+                    self.resume(&id, phase);
+                }
                 // A shim that could not make its container, or hangs: the container is not to be had back.
                 _ if self
                     .phase(&id)
@@ -126,6 +130,17 @@ fn on_disk(layout: &Layout) -> Vec<Orders> {
         }
     }
     all
+}
+
+/// Leaves word of which process a shim is, for when it does not answer. Without, it could not be killed then, but all else goes
+/// on.
+pub(super) fn note_shim(layout: &Layout, id: &ContainerId, shim: i32) {
+    let noted = Noted::now(shim).and_then(|noted| serde_json::to_vec(&noted).ok());
+    if let Some(text) = noted
+        && let Err(error) = std::fs::write(layout.shim(id), text)
+    {
+        tracing::warn!(container = %id, %error, "cannot note which process a shim is");
+    }
 }
 
 pub(super) fn read_exit(layout: &Layout, id: &ContainerId) -> Option<Exit> {

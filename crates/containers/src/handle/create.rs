@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use linkspan_plan::{ContainerId, ContainerSpec, NetworkNamespace};
 
-use super::{Containers, Known, blocking, remove};
+use super::{Containers, Known, adopt, blocking, remove};
 use crate::cgroup;
 use crate::layout::{Layout, make_dir};
 use crate::link::{self, AskError, Link};
-use crate::orders::{Orders, VERSION};
-use crate::protocol::{Answer, Verb};
+use crate::orders::Orders;
+use crate::protocol::Answer;
 use crate::{Config, Sandbox};
 
 /// Why a container could not be made. Nothing is left of it then.
@@ -84,7 +84,7 @@ impl Containers {
 
         let created = async {
             self.spawn_shim(&id, listener, complaints).map_err(prepare)?;
-            let link = Link::connect(&self.0.layout.socket(&id)).map_err(prepare)?;
+            let link = Link::connect(&self.0.layout, &id).map_err(prepare)?;
             // Known before it is served: the container may end at once.
             let known = Known {
                 in_making: true,
@@ -92,7 +92,7 @@ impl Containers {
             };
             self.known().insert(id.clone(), known);
             self.follow(&id, Arc::clone(&link));
-            match link.ask(Verb::Hello { version: VERSION }).await {
+            match link.made().await {
                 Ok(Answer::Hello { .. }) => {
                     if let Some(known) = self.known().get_mut(&id) {
                         known.in_making = false;
@@ -157,6 +157,10 @@ impl Containers {
             .stderr(Stdio::from(complaints))
             .kill_on_drop(false);
         let mut shim = command.spawn()?;
+        // Not reaped yet, so the number is its own.
+        if let Some(pid) = shim.id() {
+            adopt::note_shim(&self.0.layout, id, pid.cast_signed());
+        }
         let id = id.clone();
         tokio::spawn(async move {
             if let Err(error) = shim.wait().await {

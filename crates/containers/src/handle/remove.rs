@@ -7,6 +7,7 @@ use std::time::Duration;
 use linkspan_plan::ContainerId;
 
 use super::{Containers, blocking};
+use crate::Phase;
 use crate::cgroup::{self, Cgroup};
 use crate::layout::Layout;
 use crate::protocol::Verb;
@@ -46,6 +47,7 @@ impl Containers {
     ) -> Result<(), RemoveError> {
         let link = self.known().get(id).and_then(|known| known.link.clone());
         if let Some(link) = link {
+            // What comes of it is seen below: a shim that does not answer is killed by then.
             let _ = link
                 .ask(Verb::Signal {
                     signal: libc::SIGKILL,
@@ -53,8 +55,10 @@ impl Containers {
                 .await;
             // The shim ends after it has noted the exit; until then it still writes to the folders.
             if tokio::time::timeout(PATIENCE, link.closed()).await.is_err() {
-                tracing::warn!(container = %id, "a shim did not end; its cgroup is killed");
+                tracing::warn!(container = %id, "a shim did not end; it is killed, and what is in its cgroup");
+                link.kill().await;
             }
+            self.mourned(id).await;
         }
         if let Some(known) = self.known().remove(id)
             && let Some(checks) = known.checks
@@ -73,6 +77,23 @@ impl Containers {
             id: id.clone(),
             source,
         })
+    }
+}
+
+impl Containers {
+    /// Waits until the end of a container without shim has been noted: nothing is written to its folders after that.
+    async fn mourned(&self, id: &ContainerId) {
+        let expected = || {
+            self.known()
+                .get(id)
+                .is_some_and(|known| !known.in_making && !matches!(known.phase, Phase::Exited(_)))
+        };
+        let noted = async {
+            while expected() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let _ = tokio::time::timeout(PATIENCE, noted).await;
     }
 }
 

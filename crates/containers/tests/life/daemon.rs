@@ -6,7 +6,7 @@ use linkspan_containers::{Event, Exit, Health, LogOptions, Phase};
 use linkspan_plan::LogSpec;
 use linkspan_site::Healthcheck;
 
-use crate::rig::{Rig, Runtime, parent_of, possible, state_of};
+use crate::rig::{Rig, Runtime, chain, parent_of, possible, state_of};
 
 both! {
     an_adopted_container_is_as_before(rig) {
@@ -74,6 +74,44 @@ both! {
         assert_eq!(rig.traces(&spec.id), Vec::<String>::new());
     }
 
+    a_shim_that_hangs_is_killed_and_its_container_with_it(rig) {
+        let stop = |pid: u32| nix::sys::signal::kill(shim_of(pid), nix::sys::signal::Signal::SIGSTOP).unwrap();
+        let (removed, signalled, stopped) = (rig.spec("sleep 60"), rig.spec("sleep 60"), rig.spec("sleep 60"));
+        let pids = [rig.up(&removed).await, rig.up(&signalled).await, rig.up(&stopped).await];
+        let shims = pids.map(shim_of);
+        stop(pids[0]);
+        stop(pids[1]);
+        let both = async {
+            tokio::join!(rig.containers.remove(&removed.id), rig.containers.signal(&signalled.id, libc::SIGHUP))
+        };
+        let (gone, refused) = tokio::time::timeout(Duration::from_secs(30), both).await.expect("neither waits for ever");
+        gone.unwrap();
+        let refused = chain(&refused.unwrap_err());
+        assert!(refused.contains("shim did not answer within 10 s and was killed"), "{refused}");
+        assert_eq!(rig.traces(&removed.id), Vec::<String>::new());
+        let mut told = Vec::new();
+        while told.len() < 4 {
+            told.push(rig.event().await);
+        }
+        for spec in [&removed, &signalled] {
+            let lost = Event::ShimLost { id: spec.id.clone() };
+            let is_exit = |event: &Event| matches!(event, Event::Exited { id, exit } if *id == spec.id && exit.code.is_none());
+            let (lost, exit) = (told.iter().position(|event| *event == lost), told.iter().position(is_exit));
+            assert!(lost.is_some() && lost < exit, "{told:?}");
+        }
+        rig.containers.remove(&signalled.id).await.unwrap();
+
+        // One that hangs when a daemon comes to adopt it.
+        stop(pids[2]);
+        let adopted = tokio::time::timeout(Duration::from_secs(30), rig.forget()).await.expect("adoption ends");
+        assert!(matches!(adopted[0].phase, Phase::Exited(Exit { code: None, .. })), "{adopted:?}");
+        rig.containers.remove(&stopped.id).await.unwrap();
+        for (spec, (pid, shim)) in [&removed, &signalled, &stopped].into_iter().zip(pids.into_iter().zip(shims)) {
+            assert_eq!(rig.traces(&spec.id), Vec::<String>::new());
+            assert!(has_ended(pid) && has_ended(shim.as_raw().unsigned_abs()), "{}", spec.name);
+        }
+    }
+
     logs_are_rotated_and_read_as_one(rig) {
         let mut spec = rig.spec("i=0; while [ $i -lt 400 ]; do echo line $i; i=$((i+1)); done; echo last; sleep 60");
         spec.log = LogSpec { max_size: 8 << 10, max_files: 10 };
@@ -128,6 +166,14 @@ both! {
         assert_eq!(rig.traces(&spec.id), Vec::<String>::new());
     }
 
+}
+
+fn shim_of(pid: u32) -> nix::unistd::Pid {
+    nix::unistd::Pid::from_raw(parent_of(pid))
+}
+
+fn has_ended(pid: u32) -> bool {
+    !std::path::Path::new(&format!("/proc/{pid}")).exists() || state_of(pid) == 'Z'
 }
 
 #[tokio::test]
