@@ -19,6 +19,7 @@ mod link;
 mod logs;
 mod mounts;
 mod oci;
+mod oom;
 mod orders;
 mod pidfd;
 mod program;

@@ -30,7 +30,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use crate::layout::Layout;
 use crate::mounts::Tree;
 use crate::orders::Orders;
-use crate::{Config, Phase};
+use crate::{Config, Phase, oom};
 
 /// Role `linkspan shim`: call with the arguments after `shim`, before any thread is started. Its stdin is the listening
 /// socket.
@@ -90,6 +90,7 @@ fn prepare(args: &[String]) -> Result<Shim, String> {
         blocked.add(signal);
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&blocked), None).map_err(fail)?;
+    oom::be_a_shim();
     // The socket moves out of stdin, which children inherit.
     let stdin = std::io::stdin();
     let listener = stdin

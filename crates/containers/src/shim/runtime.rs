@@ -17,7 +17,7 @@ use super::Shim;
 use crate::cgroup::Cgroup;
 use crate::oci::{CreateOptions, ExecRequest};
 use crate::protocol::ExecOrder;
-use crate::{bundle, console, creator, fork, oci, rlimit, user};
+use crate::{bundle, console, creator, fork, oci, oom, rlimit, user};
 
 /// What a forked child tells of its work, in one line.
 #[derive(Serialize, Deserialize)]
@@ -40,6 +40,7 @@ fn in_child(work: impl FnOnce(&mut Vec<String>) -> Result<i32, String>) -> Resul
     let (told, mut tell) = io::pipe().map_err(|error| error.to_string())?;
     let child = fork::child(move || {
         fork::reset_signals();
+        oom::be_a_program();
         let mut warnings = Vec::new();
         let result = work(&mut warnings);
         let mut line = serde_json::to_vec(&Report { warnings, result }).unwrap_or_default();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use linkspan_plan::{ContainerSpec, Resources};
 use linkspan_site::{Seccomp, Ulimit};
 
-use crate::rig::{FIRST, Rig};
+use crate::rig::{FIRST, Rig, parent_of};
 
 both! {
     root_inside_is_not_root_outside(rig) {
@@ -57,6 +57,19 @@ both! {
         spec.ulimits.insert("nofile".to_owned(), Ulimit { soft: 1 << 40, hard: 1 << 40 });
         assert_eq!(rig.run(&spec).await.0.code, Some(0));
         assert!(rig.containers.warnings(&spec.id)[0].contains("nofile"));
+        rig.containers.remove(&spec.id).await.unwrap();
+    }
+
+    when_memory_runs_out_a_container_is_like_any_program(rig) {
+        // As a daemon whose unit sets a score; raising it needs no right, so it stands for lowering too.
+        std::fs::write("/proc/self/oom_score_adj", "300").unwrap();
+        let spec = rig.spec("sleep 60");
+        let pid = rig.up(&spec).await;
+        let score = |process: i64| std::fs::read_to_string(format!("/proc/{process}/oom_score_adj")).unwrap();
+        assert_eq!(score(pid.into()), "0\n");
+        assert_eq!(rig.exec(&spec.id, "cat /proc/self/oom_score_adj").await.1, "0\n");
+        let shim = score(parent_of(pid).into());
+        assert!(["-998\n", "300\n"].contains(&shim.as_str()), "protected, if that is permitted: {shim}");
         rig.containers.remove(&spec.id).await.unwrap();
     }
 
