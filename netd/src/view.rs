@@ -9,7 +9,7 @@ use std::sync::Arc;
 use linkspan_api::feed::SocketKind;
 use linkspan_api::v1::{ContainerView, Event, RouteView, SiteSummary};
 use linkspan_plan::{Health, Job, NetworkId, Observation, Plan, Run};
-use linkspan_site::{Action, HostPattern, Port, ProjectName, Site, Target};
+use linkspan_site::{Action, HostPattern, ProjectName, Site, Target};
 
 use crate::events::now_ms;
 use crate::observe::plan_claim;

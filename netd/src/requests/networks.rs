@@ -318,8 +318,8 @@ fn read(request: &NetworkRequest) -> Result<(NetworkName, Network), Rejection> {
     put("gateway", gateway.map(|gateway| json!(gateway)));
     put("ipam", ipam);
     put("driver", request.driver.as_ref().map(|driver| json!(driver)));
-    put("internal", request.internal.then(|| json!(true)));
-    put("isolated", request.isolated.then(|| json!(true)));
+    put("internal", request.internal.then_some(json!(true)));
+    put("isolated", request.isolated.then_some(json!(true)));
     put("ipv6", request.ipv6.map(|ipv6| json!(ipv6)));
     put("mtu", request.mtu.map(|mtu| json!(mtu)));
     put(
