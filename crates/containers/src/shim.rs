@@ -12,6 +12,7 @@
 //! When a shim is killed, its container is not: the kernel hands the processes to init(1) and nobody holds their output. netd
 //! sees the socket close without an exit, kills what is in the cgroup and says so.
 
+mod exec;
 mod hint;
 mod journal;
 mod runtime;

@@ -1,29 +1,26 @@
 //! Driving the OCI runtime: ours by a fork, another one by its command line.
 
 use std::ffi::CString;
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Write};
+use std::fs;
+use std::io::{self, ErrorKind, PipeReader, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use super::Shim;
-use crate::cgroup::Cgroup;
-use crate::oci::{CreateOptions, ExecRequest};
-use crate::protocol::ExecOrder;
-use crate::{bundle, console, creator, fork, oci, oom, rlimit, user};
+use crate::oci::CreateOptions;
+use crate::{console, creator, fork, oci, oom};
 
 /// What a forked child tells of its work, in one line.
 #[derive(Serialize, Deserialize)]
-struct Report {
+pub(super) struct Report {
     warnings: Vec<String>,
-    result: Result<i32, String>,
+    pub(super) result: Result<i32, String>,
 }
 
 /// A container that waits for its start.
@@ -34,32 +31,73 @@ pub(super) struct Created {
     pub(super) warnings: Vec<String>,
 }
 
-/// Runs `work` in a child. The child may leave processes behind, which are then ours; so the report is a line and not
-/// what comes before the end of file.
+/// Work under way in a child.
+pub(super) struct Work {
+    pub(super) child: Pid,
+    told: PipeReader,
+    line: Vec<u8>,
+}
+
+impl Work {
+    /// Begins it. The child may leave processes behind, which are then ours; so the report is a line and not what comes
+    /// before the end of file.
+    pub(super) fn begin(work: impl FnOnce(&mut Vec<String>) -> Result<i32, String>) -> Result<Self, String> {
+        let (told, mut tell) = io::pipe().map_err(|error| error.to_string())?;
+        let child = fork::child(move || {
+            fork::reset_signals();
+            oom::be_a_program();
+            let mut warnings = Vec::new();
+            let result = work(&mut warnings);
+            let mut line = serde_json::to_vec(&Report { warnings, result }).unwrap_or_default();
+            line.push(b'\n');
+            i32::from(tell.write_all(&line).is_err())
+        })
+        .map_err(|error| format!("cannot fork: {}", error.desc()))?;
+        let line = Vec::new();
+        Ok(Self { child, told, line })
+    }
+
+    /// Readable when there is more of the report.
+    pub(super) fn told(&self) -> BorrowedFd<'_> {
+        self.told.as_fd()
+    }
+
+    /// Takes what there is of the report; absent while it isn't whole.
+    pub(super) fn report(&mut self) -> Option<Result<Report, String>> {
+        let mut piece = [0; 4 << 10];
+        match self.told.read(&mut piece) {
+            Ok(length @ 1..) => {
+                self.line.extend_from_slice(&piece[..length]);
+                if !self.line.ends_with(b"\n") {
+                    return None;
+                }
+            }
+            Ok(0) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {
+                return None;
+            }
+            Err(error) => return Some(Err(error.to_string())),
+        }
+        let ended = waitpid(self.child, None);
+        Some(serde_json::from_slice(&self.line).map_err(|_| match ended {
+            Ok(WaitStatus::Signaled(_, signal, _)) => format!("it was killed by {signal}"),
+            _ => "it ended without a word".to_owned(),
+        }))
+    }
+}
+
+/// Runs `work` in a child and waits for it.
 fn in_child(work: impl FnOnce(&mut Vec<String>) -> Result<i32, String>) -> Result<Report, String> {
-    let (told, mut tell) = io::pipe().map_err(|error| error.to_string())?;
-    let child = fork::child(move || {
-        fork::reset_signals();
-        oom::be_a_program();
-        let mut warnings = Vec::new();
-        let result = work(&mut warnings);
-        let mut line = serde_json::to_vec(&Report { warnings, result }).unwrap_or_default();
-        line.push(b'\n');
-        i32::from(tell.write_all(&line).is_err())
-    })
-    .map_err(|error| format!("cannot fork: {}", error.desc()))?;
-    let mut line = String::new();
-    let read = BufReader::new(told).read_line(&mut line);
-    let ended = waitpid(child, None);
-    read.map_err(|error| error.to_string())?;
-    serde_json::from_str(&line).map_err(|_| match ended {
-        Ok(WaitStatus::Signaled(_, signal, _)) => format!("creation was killed by {signal}"),
-        _ => "creation ended without a word".to_owned(),
-    })
+    let mut work = Work::begin(work)?;
+    loop {
+        if let Some(report) = work.report() {
+            return report;
+        }
+    }
 }
 
 /// The whole chain of an error in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     oci::OciError::from_chain(error).0
 }
 
@@ -138,19 +176,22 @@ impl Shim {
                 .flat_map(|socket| ["--console-socket".to_owned(), path(socket)]),
         );
         args.push(id.to_string());
-        self.call(runtime, &args)?;
+        self.call(runtime, &self.log(), &args)?;
         read_pid(&pid_file)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.layout.run(&self.orders.spec.id).join("runtime.log")
     }
 
     /// Runs another runtime and waits for it. It inherits our streams, for they become the container's; what is wrong it
     /// writes to a log of its own.
-    fn call(&self, runtime: &Path, args: &[String]) -> Result<(), String> {
-        let log = self.layout.run(&self.orders.spec.id).join("runtime.log");
-        let _ = fs::remove_file(&log);
+    pub(super) fn call(&self, runtime: &Path, log: &Path, args: &[String]) -> Result<(), String> {
+        let _ = fs::remove_file(log);
         let mut words = vec![path(runtime), "--root".to_owned(), path(&self.layout.oci_root())];
         words.extend([
             "--log".to_owned(),
-            path(&log),
+            path(log),
             "--log-format".to_owned(),
             "json".to_owned(),
         ]);
@@ -170,7 +211,7 @@ impl Shim {
             Ok(WaitStatus::Exited(_, 127)) => {
                 Err(format!("cannot run the OCI runtime `{}`", runtime.display()))
             }
-            _ => Err(last_error(&log).unwrap_or_else(|| format!("`{}` failed", runtime.display()))),
+            _ => Err(last_error(log).unwrap_or_else(|| format!("`{}` failed", runtime.display()))),
         }
     }
 
@@ -178,7 +219,7 @@ impl Shim {
     pub(super) fn start(&self) -> Result<(), String> {
         let id = self.orders.spec.id.to_string();
         match &self.orders.runtime {
-            Some(runtime) => self.call(runtime, &["start".to_owned(), id]),
+            Some(runtime) => self.call(runtime, &self.log(), &["start".to_owned(), id]),
             None => {
                 let root = self.layout.oci_root();
                 in_child(|_| oci::start(&root, &id).map(|()| 0).map_err(|error| error.0))?
@@ -187,137 +228,6 @@ impl Shim {
             }
         }
     }
-
-    /// Runs one more program; gives its pid and its terminal's other end.
-    pub(super) fn exec(
-        &self,
-        init: Pid,
-        order: &ExecOrder,
-        streams: &[OwnedFd],
-    ) -> Result<(Pid, Option<OwnedFd>), String> {
-        let (process, owner) = self.exec_process(init, order)?;
-        let [stdin, stdout, stderr] = match streams {
-            [stdin, stdout, stderr] => [stdin, stdout, stderr].map(|fd| Some(fd.as_fd())),
-            _ if order.terminal => [None; 3],
-            _ => return Err("a program without a terminal needs three streams".to_owned()),
-        };
-        if let Some(runtime) = &self.orders.runtime {
-            return self.exec_by(runtime, order, &process, owner, [stdin, stdout, stderr]);
-        }
-        let pair = if order.terminal {
-            Some(UnixStream::pair().map_err(|error| error.to_string())?)
-        } else {
-            None
-        };
-        let (ours, theirs) = pair.map_or((None, None), |(ours, theirs)| (Some(ours), Some(theirs)));
-        let report = in_child(|_| {
-            let mut unused = Vec::new();
-            rlimit::apply(&self.orders.spec, &mut unused);
-            take_streams([stdin, stdout, stderr]).map_err(|error| error.to_string())?;
-            let config = fs::read(self.layout.bundle(&self.orders.spec.id).join("config.json"));
-            let config = config.map_err(|error| error.to_string())?;
-            let config: serde_json::Value =
-                serde_json::from_slice(&config).map_err(|error| error.to_string())?;
-            let filters = match config.pointer("/linux/seccomp") {
-                Some(profile) => {
-                    let profile =
-                        serde_json::from_value(profile.clone()).map_err(|error| error.to_string())?;
-                    Some(crate::seccomp::compile(&profile).map_err(|error| chain(&error))?)
-                }
-                None => None,
-            };
-            let request = ExecRequest {
-                init,
-                process: serde_json::from_value(process).map_err(|error| error.to_string())?,
-                filters,
-                cgroup: Cgroup::of(&self.layout, &self.orders.spec.id),
-                console: theirs,
-                owner,
-            };
-            request
-                .run()
-                .map(|exec| exec.pid.as_raw())
-                .map_err(|error| error.0)
-        })?;
-        let pid = Pid::from_raw(report.result?);
-        let terminal = ours.map(|socket| console::receive(&socket)).transpose();
-        Ok((pid, terminal.map_err(|error| error.to_string())?))
-    }
-
-    fn exec_by(
-        &self,
-        runtime: &Path,
-        order: &ExecOrder,
-        process: &serde_json::Value,
-        owner: (u32, u32),
-        streams: [Option<BorrowedFd<'_>>; 3],
-    ) -> Result<(Pid, Option<OwnedFd>), String> {
-        let run = self.layout.run(&self.orders.spec.id);
-        let (file, pid_file, socket) = (run.join("exec.json"), run.join("exec.pid"), run.join("exec.sock"));
-        fs::write(&file, process.to_string()).map_err(|error| error.to_string())?;
-        let mut args: Vec<String> = ["exec", "--detach", "--process"].map(str::to_owned).to_vec();
-        args.extend([path(&file), "--pid-file".to_owned(), path(&pid_file)]);
-        let listener = if order.terminal {
-            args.extend(["--console-socket".to_owned(), path(&socket)]);
-            Some(UnixListener::bind(&socket).map_err(|error| error.to_string())?)
-        } else {
-            None
-        };
-        args.push(self.orders.spec.id.to_string());
-        let report = in_child(|_| {
-            let streams = take_streams(streams).and_then(|()| oci::own_streams(owner.0, owner.1));
-            streams.map_err(|error| error.to_string())?;
-            self.call(runtime, &args)?;
-            read_pid(&pid_file)
-        });
-        let terminal = match (&report, &listener) {
-            (Ok(Report { result: Ok(_), .. }), Some(listener)) => Some(
-                listener
-                    .accept()
-                    .and_then(|(socket, _)| console::receive(&socket)),
-            ),
-            _ => None,
-        };
-        for leftover in [&file, &pid_file, &socket] {
-            let _ = fs::remove_file(leftover);
-        }
-        let pid = Pid::from_raw(report?.result?);
-        Ok((pid, terminal.transpose().map_err(|error| error.to_string())?))
-    }
-
-    /// OCI's process for a program, and the host ids of its user.
-    fn exec_process(&self, init: Pid, order: &ExecOrder) -> Result<(serde_json::Value, (u32, u32)), String> {
-        let spec = &self.orders.spec;
-        let root =
-            File::open(format!("/proc/{init}/root")).map_err(|_| "the container is gone".to_owned())?;
-        let name = order.user.as_deref().unwrap_or(&spec.user);
-        let identity = user::look_up(name, root.as_fd()).map_err(|error| chain(&error))?;
-        let mut process = bundle::process(spec, &identity);
-        process["args"] = json!(order.args);
-        process["env"] = json!(bundle::exec_environment(
-            spec,
-            &identity,
-            &order.env,
-            order.terminal
-        ));
-        process["cwd"] = json!(order.cwd.as_deref().unwrap_or(&spec.cwd));
-        process["terminal"] = json!(order.terminal);
-        if let Some((rows, columns)) = order.size {
-            process["consoleSize"] = json!({ "height": rows, "width": columns });
-        }
-        let first = spec.ids.map_or(0, |ids| ids.first);
-        Ok((process, (first + identity.uid, first + identity.gid)))
-    }
-}
-
-/// Makes these the streams of this process; without them they are nowhere.
-fn take_streams(streams: [Option<BorrowedFd<'_>>; 3]) -> io::Result<()> {
-    let [stdin, stdout, stderr] = streams;
-    let null = File::options().read(true).write(true).open("/dev/null")?;
-    nix::unistd::dup2_stdin(stdin.unwrap_or_else(|| null.as_fd()))?;
-    nix::unistd::dup2_stdout(stdout.unwrap_or_else(|| null.as_fd()))?;
-    nix::unistd::dup2_stderr(stderr.unwrap_or_else(|| null.as_fd()))?;
-    Ok(())
 }
 
 /// Makes reading from it never wait.
@@ -326,7 +236,7 @@ pub(super) fn set_nonblocking(fd: BorrowedFd<'_>) -> nix::Result<()> {
     nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).map(drop)
 }
 
-fn read_pid(file: &Path) -> Result<i32, String> {
+pub(super) fn read_pid(file: &Path) -> Result<i32, String> {
     let text = fs::read_to_string(file).map_err(|error| format!("the runtime told no pid: {error}"))?;
     text.trim()
         .parse()
@@ -345,6 +255,6 @@ fn last_error(log: &Path) -> Option<String> {
     text.lines().rev().find_map(message)
 }
 
-fn path(path: &Path) -> String {
+pub(super) fn path(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }

@@ -1,5 +1,7 @@
 //! The shim's loop: signals, clients, output.
 
+mod execs;
+
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -14,6 +16,7 @@ use nix::sys::socket::{SockFlag, accept4};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use self::execs::Asked;
 use super::Shim;
 use super::journal::Journal;
 use super::runtime::{Created, set_nonblocking};
@@ -27,6 +30,9 @@ use crate::{Exit, LogStream, Phase};
 
 /// How long a client that failed to create a container may take to hear why.
 const LAST_WORDS_MS: u16 = 5_000;
+
+/// How often it is looked whether a set-up takes too long.
+const LATE_MS: u16 = 500;
 
 /// Makes the container and serves it to its end.
 pub(super) fn serve(shim: Shim) -> ExitCode {
@@ -77,8 +83,12 @@ struct Loop {
     terminal: Option<OwnedFd>,
     signals: SignalFd,
     clients: HashMap<i32, OwnedFd>,
-    /// Programs beside the first, and the client that asked.
-    execs: HashMap<Pid, i32>,
+    /// Programs beside the first, and the client that asked, if it is still there.
+    execs: HashMap<Pid, Option<i32>>,
+    /// Those that are being set up.
+    set_ups: Vec<Asked>,
+    /// Children that ended while that was so: one may be the program.
+    strays: HashMap<Pid, i32>,
     warnings: Vec<String>,
 }
 
@@ -112,6 +122,8 @@ impl Loop {
             signals,
             clients: HashMap::new(),
             execs: HashMap::new(),
+            set_ups: Vec::new(),
+            strays: HashMap::new(),
             warnings: created.warnings,
         })
     }
@@ -124,10 +136,13 @@ impl Loop {
                     self.welcome();
                 } else if self.clients.contains_key(&fd) {
                     self.hear(fd);
+                } else if let Some(at) = self.set_up_at(fd) {
+                    self.hear_set_up(at);
                 } else {
                     self.copy(fd);
                 }
             }
+            self.give_up_late_ones();
             // Last, so that requests that came before the end are answered as such.
             if ended && let Some(exit) = self.reap() {
                 self.finish(exit);
@@ -144,11 +159,20 @@ impl Loop {
         ];
         let mut numbers = vec![self.signals.as_fd().as_raw_fd(), self.shim.listener.as_raw_fd()];
         let others = self.output.iter().map(|(_, file)| file.as_fd());
-        for fd in others.chain(self.clients.values().map(AsFd::as_fd)) {
+        let set_ups = self.set_ups.iter().map(|asked| asked.set_up.told());
+        for fd in others
+            .chain(self.clients.values().map(AsFd::as_fd))
+            .chain(set_ups)
+        {
             numbers.push(fd.as_raw_fd());
             fds.push(PollFd::new(fd, PollFlags::POLLIN));
         }
-        match poll(&mut fds, PollTimeout::NONE) {
+        let timeout = if self.set_ups.is_empty() {
+            PollTimeout::NONE
+        } else {
+            PollTimeout::from(LATE_MS)
+        };
+        match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             // Nothing that we hold can make poll fail but want of memory, which passes.
             Err(_) => std::thread::sleep(std::time::Duration::from_millis(10)),
@@ -183,20 +207,20 @@ impl Loop {
         };
         match protocol::receive::<Request>(socket.as_fd()) {
             Ok(Some((request, fds))) => {
-                let (result, terminal) = match self.answer(request.verb, client, &fds) {
-                    Ok((answer, terminal)) => (Ok(answer), terminal),
-                    Err(error) => (Err(error), None),
+                let number = request.number;
+                let result = match request.verb {
+                    Verb::Exec(order) => match self.begin_exec(client, number, &order, &fds) {
+                        // Answered when it is set up.
+                        Ok(()) => return,
+                        Err(error) => Err(error),
+                    },
+                    verb => self.answer(&verb),
                 };
-                let told = Told::Answer {
-                    number: request.number,
-                    result,
-                };
-                let rights: Vec<i32> = terminal.iter().map(AsRawFd::as_raw_fd).collect();
-                self.tell(client, &told, &rights);
+                self.tell(client, &Told::Answer { number, result }, &[]);
             }
-            Ok(None) => drop(self.clients.remove(&client)),
+            Ok(None) => self.lose(client),
             // One request of a release that knows more than this one is not answered; the connection is given up.
-            Err(error) if error.kind() != ErrorKind::WouldBlock => drop(self.clients.remove(&client)),
+            Err(error) if error.kind() != ErrorKind::WouldBlock => self.lose(client),
             Err(_) => {}
         }
     }
@@ -205,47 +229,35 @@ impl Loop {
         if let Some(socket) = self.clients.get(&client)
             && protocol::send(socket.as_fd(), told, fds).is_err()
         {
-            self.clients.remove(&client);
+            self.lose(client);
         }
     }
 
-    fn answer(
-        &mut self,
-        verb: Verb,
-        client: i32,
-        fds: &[OwnedFd],
-    ) -> Result<(Answer, Option<OwnedFd>), String> {
-        let answer = match verb {
-            Verb::Hello { .. } => Answer::Hello {
+    fn answer(&mut self, verb: &Verb) -> Result<Answer, String> {
+        match verb {
+            Verb::Hello { .. } => Ok(Answer::Hello {
                 version: VERSION,
                 phase: self.shim.phase,
                 shim: nix::unistd::getpid().as_raw(),
-            },
-            Verb::Start => self.start()?,
-            Verb::Signal { signal } => signal_process(self.init, signal)?,
+            }),
+            Verb::Start => self.start(),
+            Verb::Signal { signal } => signal_process(self.init, *signal),
             Verb::Resize { rows, columns } => {
                 let terminal = self.terminal.as_ref().ok_or("the container has no terminal")?;
-                console::resize(terminal.as_fd(), rows, columns).map_err(|error| error.to_string())?;
-                Answer::Done
+                console::resize(terminal.as_fd(), *rows, *columns).map_err(|error| error.to_string())?;
+                Ok(Answer::Done)
             }
-            Verb::Exec(order) => {
-                if !matches!(self.shim.phase, Phase::Running { .. }) {
-                    return Err("the container is not running".to_owned());
-                }
-                let (pid, terminal) = self.shim.exec(self.init, &order, fds)?;
-                self.execs.insert(pid, client);
-                return Ok((Answer::Exec { exec: pid.as_raw() }, terminal));
-            }
+            // Takes its time, so it is answered elsewhere.
+            Verb::Exec(_) => Err("it is answered when it is set up".to_owned()),
             Verb::SignalExec { exec, signal } => {
                 // Only what was not reaped yet, so the number can't be somebody else's.
-                let pid = Pid::from_raw(exec);
+                let pid = Pid::from_raw(*exec);
                 if !self.execs.contains_key(&pid) {
                     return Err("the program has ended".to_owned());
                 }
-                signal_process(pid, signal)?
+                signal_process(pid, *signal)
             }
-        };
-        Ok((answer, None))
+        }
     }
 
     fn start(&mut self) -> Result<Answer, String> {
@@ -295,21 +307,17 @@ impl Loop {
                     at_ms: now_ms(),
                     oom,
                 });
-            } else if let Some(client) = self.execs.remove(&pid) {
-                self.tell(
-                    client,
-                    &Told::ExecExited {
-                        exec: pid.as_raw(),
-                        code,
-                    },
-                    &[],
-                );
+            } else if self.execs.contains_key(&pid) {
+                self.exec_ended(pid, code);
+            } else if !self.set_ups.is_empty() {
+                self.strays.insert(pid, code);
             }
         }
     }
 
     /// The container ended, and with its pid namespace every process in it: what they wrote is in the pipes.
     fn finish(mut self, exit: Exit) {
+        self.give_up_set_ups();
         while let Some((_, file)) = self.output.first() {
             let (fd, before) = (file.as_raw_fd(), self.output.len());
             let mut poll_fd = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];

@@ -1,8 +1,9 @@
 //! What outlives the daemon, and what it is told.
 
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use linkspan_containers::{Event, Exit, Health, LogOptions, Phase};
+use linkspan_containers::{Event, ExecSpec, Exit, Health, LogOptions, Phase};
 use linkspan_plan::LogSpec;
 use linkspan_site::Healthcheck;
 
@@ -112,6 +113,59 @@ both! {
         }
     }
 
+    a_program_that_is_long_in_coming_holds_nothing_up(rig) {
+        let spec = rig.spec("while true; do echo tick; sleep 0.05; done");
+        let pid = rig.up(&spec).await;
+        let hung = hung_file_system(pid, "/data");
+        let containers = rig.containers.clone();
+        let (id, order) = (spec.id.clone(), ExecSpec {
+            args: ["/bin/sh", "-c", "pwd"].map(str::to_owned).to_vec(),
+            cwd: Some("/data".to_owned()),
+            ..ExecSpec::default()
+        });
+        let waiting = tokio::spawn(async move { containers.exec(&id, &order).await });
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(!waiting.is_finished(), "it hangs");
+
+        // Meanwhile signals are sent, output is written down and other programs run.
+        let at_once = Duration::from_secs(5);
+        let signalled = tokio::time::timeout(at_once, rig.containers.signal(&spec.id, libc::SIGCONT)).await;
+        signalled.expect("a signal does not wait").unwrap();
+        let before = rig.log(&spec.id).await.len();
+        let other = tokio::time::timeout(at_once, rig.exec(&spec.id, "sleep 0.3; echo other; exit 5")).await;
+        assert_eq!(other.expect("another does not wait"), (Some(5), "other\n".to_owned()));
+        assert!(rig.log(&spec.id).await.len() > before, "the log goes on");
+
+        drop(hung);
+        let outcome = tokio::time::timeout(at_once, waiting).await.expect("it ends with the hang").unwrap();
+        println!("{}", chain(&outcome.unwrap_err()));
+        // Its exit is known however fast it was.
+        for _ in 0..20 {
+            assert_eq!(rig.exec(&spec.id, "exit 6").await.0, Some(6));
+        }
+        rig.containers.remove(&spec.id).await.unwrap();
+        assert_eq!(rig.traces(&spec.id), Vec::<String>::new());
+    }
+
+    a_program_that_never_comes_is_given_up(rig) {
+        let spec = rig.spec("sleep 100");
+        let pid = rig.up(&spec).await;
+        let hung = hung_file_system(pid, "/data");
+        let order = ExecSpec {
+            args: vec!["/bin/true".to_owned()],
+            cwd: Some("/data".to_owned()),
+            ..ExecSpec::default()
+        };
+        let given_up = tokio::time::timeout(Duration::from_secs(45), rig.containers.exec(&spec.id, &order)).await;
+        let error = chain(&given_up.expect("it is given up").unwrap_err());
+        assert!(error.contains("not set up within 30 s") && error.contains("file system that hangs"), "{error}");
+        assert!(matches!(rig.containers.phase(&spec.id), Some(Phase::Running { .. })), "the container runs on");
+        drop(hung);
+        assert_eq!(rig.exec(&spec.id, "grep -l /bin/[t]rue /proc/[0-9]*/cmdline 2>/dev/null || echo none").await.1, "none\n");
+        rig.containers.remove(&spec.id).await.unwrap();
+        assert_eq!(rig.traces(&spec.id), Vec::<String>::new());
+    }
+
     logs_are_rotated_and_read_as_one(rig) {
         let mut spec = rig.spec("i=0; while [ $i -lt 400 ]; do echo line $i; i=$((i+1)); done; echo last; sleep 60");
         spec.log = LogSpec { max_size: 8 << 10, max_files: 10 };
@@ -166,6 +220,29 @@ both! {
         assert_eq!(rig.traces(&spec.id), Vec::<String>::new());
     }
 
+}
+
+/// Mounts a file system in a container that answers nothing until what is returned is dropped.
+fn hung_file_system(pid: u32, at: &'static str) -> std::fs::File {
+    let device = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+        .unwrap();
+    let options = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0,allow_other",
+        device.as_raw_fd()
+    );
+    let namespace = std::fs::File::open(format!("/proc/{pid}/ns/mnt")).unwrap();
+    // A thread of its own, for it stays in that namespace.
+    let mount = std::thread::spawn(move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).unwrap();
+        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(Some("hung"), at, Some("fuse"), flags, Some(options.as_str())).unwrap();
+    });
+    mount.join().unwrap();
+    device
 }
 
 fn shim_of(pid: u32) -> nix::unistd::Pid {
