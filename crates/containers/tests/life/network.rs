@@ -53,7 +53,7 @@ both! {
         let pid = rig.up(&spec).await;
         assert_ne!(namespace(pid, "net"), namespace("thread-self", "net"));
         let script = "ls /sys/class/net; ip -o link | cut -d ' ' -f 2,3; tail -n +2 /proc/net/route | wc -l; \
-            (echo hi | nc -l -p 80 -w 5 &) ; until sleep 0.2 | nc -w 5 box 80; do :; done";
+            mkfifo /tmp/open; exec 3<>/tmp/open; (echo hi | nc -l -p 80 -w 5 &) ; until nc -w 5 box 80 <&3; do sleep 0.01; done";
         let (status, text) = rig.exec(&spec.id, script).await;
         assert_eq!(status, Some(0), "{text}");
         assert!(text.starts_with("lo\nlo: <LOOPBACK,UP,LOWER_UP>\n0\n") && text.ends_with("hi\n"), "{text}");
