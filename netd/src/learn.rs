@@ -183,6 +183,9 @@ impl Reconciler {
         };
         seen.busy = None;
         let name = seen.record.spec.name.clone();
+        if done.outcome.is_ok() {
+            self.troubles.remove(&name);
+        }
         match done.outcome {
             Ok(Outcome::Started { pid }) => {
                 // Its first check may have been heard of before this.
@@ -234,7 +237,19 @@ impl Reconciler {
                     .extend(links.iter().map(|link| link.host_link.clone()));
                 let batch = std::mem::take(&mut self.unsaved);
                 self.unsaved = batch.record(&seen.record);
+                let is_asked = matches!(
+                    seen.run,
+                    Run::Running {
+                        ready: false,
+                        health: None,
+                        ..
+                    }
+                );
                 self.emit_for(&done.id, "container", &name, "moved", &at.join(", "));
+                if is_asked {
+                    // It was asked where it no longer is.
+                    self.probe(&done.id);
+                }
                 if !bound.is_empty() {
                     self.restart_bound(&done.id, &bound);
                 }
@@ -264,7 +279,12 @@ impl Reconciler {
                     let batch = std::mem::take(&mut self.unsaved);
                     self.unsaved = batch.record(&seen.record);
                 }
-                self.emit_for(&done.id, "container", &name, "failed", &why);
+                if failed_start {
+                    self.emit_for(&done.id, "container", &name, "failed", &why);
+                } else {
+                    // It is tried again until it works; told once.
+                    self.trouble(&name, why);
+                }
             }
         }
     }

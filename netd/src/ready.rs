@@ -53,10 +53,12 @@ pub(crate) async fn until_ready(
         sleep(SETTLED).await;
     }
     for port in ports {
+        let Some(address) = address else {
+            // It is on no network: it isn't ready until it moves to one, and then it is asked anew.
+            return std::future::pending().await;
+        };
         let mut wait = FIRST_WAIT;
-        while let Some(address) = address
-            && !accepts(SocketAddr::new(address, port)).await
-        {
+        while !accepts(SocketAddr::new(address, port)).await {
             sleep(wait).await;
             wait = (wait * 2).min(LONGEST_WAIT);
         }

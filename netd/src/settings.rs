@@ -44,6 +44,16 @@ pub enum SettingsError {
         /// As written.
         size: u8,
     },
+    /// A pool of addresses that no network can have.
+    #[error(
+        "settings `{path}`: pool {base} is no range for networks; write a private one by its first address, as 10.192.0.0/12"
+    )]
+    PoolBase {
+        /// Which file.
+        path: String,
+        /// The pool.
+        base: Ipv4Network,
+    },
     /// Pools that share addresses.
     #[error("settings `{path}`: pools {one} and {other} overlap; keep one of them")]
     PoolOverlap {
@@ -194,6 +204,18 @@ impl Settings {
 
     fn check(&self, path: &str) -> Result<(), SettingsError> {
         for (index, pool) in self.pools.iter().enumerate() {
+            let first = pool.base.network();
+            if pool.base.ip() != first
+                || first.is_loopback()
+                || first.is_link_local()
+                || first.is_multicast()
+                || first.is_unspecified()
+            {
+                return Err(SettingsError::PoolBase {
+                    path: path.to_owned(),
+                    base: pool.base,
+                });
+            }
             if pool.size < pool.base.prefix() || pool.size > 29 {
                 return Err(SettingsError::PoolSize {
                     path: path.to_owned(),
@@ -270,6 +292,14 @@ mod tests {
     fn an_unknown_key_is_refused_by_name() {
         let error = read("htps: []\n").unwrap_err().to_string();
         assert!(error.contains("htps"), "{error}");
+    }
+
+    #[test]
+    fn a_pool_that_is_no_range_for_networks_is_refused() {
+        for base in ["127.0.0.0/16", "10.0.0.1/16", "224.0.0.0/8", "169.254.0.0/16"] {
+            let error = read(&format!("pools: [{{ base: {base} }}]\n")).unwrap_err();
+            assert!(matches!(error, SettingsError::PoolBase { .. }), "{error}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use linkspan_api::client::ClientError;
 
-use crate::terminal::{Closed, complain};
+use crate::terminal::{Closed, clean, complain};
 
 /// Something the person who typed can put right; exit status 2.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +68,9 @@ fn text(error: &anyhow::Error) -> Option<String> {
             text.push_str(problem.trim_end());
         }
     }
-    Some(text)
+    // What the daemon says may quote a program or a file.
+    let lines: Vec<_> = text.lines().map(clean).collect();
+    Some(lines.join("\n"))
 }
 
 fn status(error: &anyhow::Error) -> u8 {

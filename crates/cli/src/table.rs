@@ -1,7 +1,5 @@
 //! Listings as Docker lays them out: capitals on top, columns three spaces apart.
 
-use std::fmt::Write as _;
-
 use crate::terminal::clean;
 
 const GAP: usize = 3;
@@ -40,8 +38,10 @@ impl Table {
         for row in std::iter::once(&heads).chain(&self.rows) {
             let mut line = String::new();
             for (cell, width) in row.iter().zip(&widths) {
-                // Writing to a String can't fail.
-                let _ = write!(line, "{cell:<width$}", width = width + GAP);
+                // Not with a width in a format: one beyond 65,535, as of many ports, panics there.
+                let blank = width + GAP - cell.chars().count();
+                line.push_str(cell);
+                line.extend(std::iter::repeat_n(' ', blank));
             }
             out.push_str(line.trim_end());
             out.push('\n');
@@ -67,6 +67,13 @@ mod tests {
             a.example                  ready 2/2
         "#]]
         .assert_eq(&table.render());
+    }
+
+    #[test]
+    fn a_cell_may_be_very_long() {
+        let mut table = Table::new(&["PORTS", "NAMES"]);
+        table.row([&"x".repeat(300_000), "web"]);
+        assert!(table.render().ends_with("x   web\n"));
     }
 
     #[test]

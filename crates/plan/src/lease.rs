@@ -414,6 +414,24 @@ impl Leases {
         Ok(range)
     }
 
+    /// Takes back a container's address on a bridge if it is not the one that it is to have.
+    pub(crate) fn give_up_other(
+        &mut self,
+        bridge: &str,
+        container: &ContainerId,
+        fixed4: Option<Ipv4Addr>,
+        fixed6: Option<Ipv6Addr>,
+    ) {
+        let held = self.addresses.get(bridge).and_then(|held| held.get(container));
+        let is_other = held.is_some_and(|held| {
+            fixed4.is_some_and(|wanted| wanted != held.v4)
+                || fixed6.is_some_and(|wanted| held.v6.is_some_and(|v6| v6 != wanted))
+        });
+        if is_other {
+            self.release_address(bridge, container);
+        }
+    }
+
     /// Takes back a container's address on one bridge.
     pub(crate) fn release_address(&mut self, bridge: &str, container: &ContainerId) {
         if let Some(held) = self.addresses.get_mut(bridge) {

@@ -170,7 +170,7 @@ pub fn plan(world: &World<'_>) -> Plan {
     };
     let networks = network::wanted(world, &mut plan);
     let serving = lifecycle::decide(world, &networks, &mut plan);
-    placement::follow(world, &networks, &mut plan);
+    placement::follow(world, &networks, &serving, &mut plan);
     network::unwanted(world, &networks, &mut plan);
     publish::publish(world, &serving, &mut plan);
     plan

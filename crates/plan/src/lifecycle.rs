@@ -24,6 +24,8 @@ pub(crate) struct Serving {
     pub(crate) running: BTreeMap<Slot, Vec<ContainerId>>,
     /// Slots in which one will be ready before long.
     pub(crate) coming: BTreeSet<Slot>,
+    /// Incarnations that are as they are wanted now.
+    pub(crate) current: BTreeSet<ContainerId>,
     /// Why a slot has none.
     pub(crate) reasons: BTreeMap<Slot, String>,
 }
@@ -141,7 +143,10 @@ fn decide_slot(
     // Their addresses are free only when nothing is left of them.
     let olds_gone = olds.is_empty();
     match current {
-        Some((id, seen)) => decide_current(world, plan, serving, site, container, slot, id, seen),
+        Some((id, seen)) => {
+            serving.current.insert(id.clone());
+            decide_current(world, plan, serving, site, container, slot, id, seen);
+        }
         None => {
             standing(plan, slot).settled = false;
             serving.coming.insert(slot.clone());

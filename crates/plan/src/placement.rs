@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
-use linkspan_site::{Attachment as Wish, Container, Driver, NetworkName};
+use linkspan_site::{Attachment as Wish, Driver};
 use serde::{Deserialize, Serialize};
 
 use crate::lease::LeaseError;
-use crate::lifecycle::{give, is_leaving};
+use crate::lifecycle::{Serving, give, is_leaving};
 use crate::network::{Networks, network_id};
 use crate::template::gateway6;
 use crate::{
@@ -58,6 +58,28 @@ pub(crate) struct Place<'a> {
     pub(crate) priority: i32,
     /// The link as it is, if there is one: its names and its hardware address stay.
     pub(crate) former: Option<&'a Attachment>,
+}
+
+/// No wish at all.
+static NOTHING: Wish = Wish {
+    aliases: Vec::new(),
+    ipv4_address: None,
+    ipv6_address: None,
+    mac_address: None,
+    gateway_priority: 0,
+};
+
+impl<'a> Place<'a> {
+    fn new(bridge: &'a str, wish: &Wish, former: Option<&'a Attachment>) -> Self {
+        Self {
+            bridge,
+            fixed4: wish.ipv4_address,
+            fixed6: wish.ipv6_address,
+            mac: wish.mac_address,
+            priority: wish.gateway_priority,
+            former,
+        }
+    }
 }
 
 /// Gives a container its links, in the order of their names inside.
@@ -174,7 +196,7 @@ pub(crate) fn addresses(attachments: &[Attachment]) -> Vec<IpAddr> {
 }
 
 /// Plans for every container that isn't where it should be.
-pub(crate) fn follow(world: &World<'_>, networks: &Networks, plan: &mut Plan) {
+pub(crate) fn follow(world: &World<'_>, networks: &Networks, serving: &Serving, plan: &mut Plan) {
     for (id, seen) in &world.observed.containers {
         if seen.busy.is_some() || is_leaving(plan, seen) {
             continue;
@@ -184,7 +206,8 @@ pub(crate) fn follow(world: &World<'_>, networks: &Networks, plan: &mut Plan) {
             .and_then(|at| plan.records.get(at))
             .unwrap_or(&seen.record)
             .clone();
-        let to = match wanted(world, networks, plan, &record) {
+        let is_current = serving.current.contains(id);
+        let to = match wanted(world, networks, plan, &record, is_current) {
             Ok(to) => to,
             Err(error) => {
                 plan.fail(
@@ -240,6 +263,7 @@ fn wanted(
     networks: &Networks,
     plan: &mut Plan,
     record: &Record,
+    is_current: bool,
 ) -> Result<Placement, LeaseError> {
     let spec = &record.spec;
     match &spec.network {
@@ -259,50 +283,42 @@ fn wanted(
         .projects
         .get(&record.slot.project)
         .and_then(|site| Some((site, site.containers.get(&record.slot.container)?)));
-    let written = |id: &NetworkId| -> Option<&Wish> {
-        if let Some(wish) = by_hand.and_then(|all| all.get(id)) {
-            return wish.as_ref();
-        }
-        let (site, container) = declared?;
-        let is_it = |name: &NetworkName| {
-            let network = site.networks.get(name);
-            network.is_some_and(|network| network_id(&site.name, name, network) == *id)
-        };
-        wish_for(container, is_it)
+    let is_taken_off = |id: &NetworkId| by_hand.and_then(|all| all.get(id)).is_some_and(Option::is_none);
+    let former = |bridge: &str| spec.attachments.iter().find(|link| link.bridge == bridge);
+    let mut places: Vec<Place<'_>> = match declared.filter(|_| is_current) {
+        // What is declared holds, whatever was done to it by hand before the last `up`.
+        Some((site, container)) => container
+            .networks
+            .iter()
+            .filter_map(|(name, wish)| {
+                let id = network_id(&site.name, name, site.networks.get(name)?);
+                let bridge = networks
+                    .of_project(&site.name, name)
+                    .filter(|_| !is_taken_off(&id))?;
+                Some(Place::new(bridge, wish, former(bridge)))
+            })
+            .collect(),
+        // One that is to be replaced stays where it is until then.
+        None => spec
+            .attachments
+            .iter()
+            .filter(|link| !is_taken_off(&link.network))
+            .map(|link| Place {
+                mac: Some(link.mac),
+                ..Place::new(&link.bridge, &NOTHING, Some(link))
+            })
+            .collect(),
     };
-    let kept = spec.attachments.iter().filter(|link| {
-        let taken_off = by_hand
-            .and_then(|all| all.get(&link.network))
-            .is_some_and(Option::is_none);
-        !taken_off
-    });
-    let mut places: Vec<Place<'_>> = kept
-        .map(|link| {
-            let wish = written(&link.network);
-            Place {
-                bridge: &link.bridge,
-                fixed4: None,
-                fixed6: None,
-                mac: wish.and_then(|wish| wish.mac_address),
-                priority: wish.map_or(0, |wish| wish.gateway_priority),
-                former: Some(link),
-            }
-        })
-        .collect();
     for (id, wish) in by_hand.into_iter().flatten() {
         let (Some(wish), Some(bridge)) = (wish, networks.current(id)) else {
             continue;
         };
-        if places.iter().all(|place| place.bridge != bridge) {
-            places.push(Place {
-                bridge,
-                fixed4: wish.ipv4_address,
-                fixed6: wish.ipv6_address,
-                mac: wish.mac_address,
-                priority: wish.gateway_priority,
-                former: None,
-            });
-        }
+        places.retain(|place| place.bridge != bridge);
+        places.push(Place::new(bridge, wish, former(bridge)));
+    }
+    for place in &places {
+        plan.leases
+            .give_up_other(place.bridge, &spec.id, place.fixed4, place.fixed6);
     }
     let attachments = place(&spec.id, &places, &mut plan.leases, networks)?;
     for left in spec
@@ -318,11 +334,6 @@ fn wanted(
         attachments,
         hosts,
     })
-}
-
-fn wish_for(container: &Container, is_it: impl Fn(&NetworkName) -> bool) -> Option<&Wish> {
-    let mut networks = container.networks.iter();
-    networks.find(|(name, _)| is_it(name)).map(|(_, wish)| wish)
 }
 
 /// Names that stood for a gateway stand for the one that took its place.

@@ -41,23 +41,15 @@ pub(crate) async fn create(api: &Api, request: Request<Incoming>) -> Result<Resp
         reply,
     })
     .await?;
-    // It is there once a pass has seen it.
-    let mut view = api.view.clone();
-    let made = view
-        .wait_for(|view| view.network_views().iter().any(|network| network.name == name))
-        .await;
-    let view = made.map_err(|_| {
-        Answer::failure(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the daemon is stopping".to_owned(),
-        )
-    })?;
-    let network = view
-        .network_views()
-        .into_iter()
-        .find(|network| network.name == name);
-    network
-        .map(|network| Answer::json(&network))
+    // It is there once a pass has seen it; somebody else may remove it before that.
+    until(api, |view| {
+        view.network_views().iter().any(|network| network.name == name)
+    })
+    .await;
+    let made = api.view.borrow().network_views();
+    made.iter()
+        .find(|network| network.name == name)
+        .map(Answer::json)
         .ok_or_else(|| unknown(&name))
 }
 
@@ -71,6 +63,10 @@ pub(crate) async fn remove(api: &Api, name: &str) -> Result<Response, Response> 
 
 pub(crate) async fn prune(api: &Api) -> Result<Response, Response> {
     let gone = order(api, |reply| NetworkOrder::Prune { reply }).await?;
+    until(api, |view| {
+        gone.iter().all(|name| view.network_detail(name).is_none())
+    })
+    .await;
     Ok(Answer::json(&gone))
 }
 
@@ -83,8 +79,7 @@ pub(crate) async fn connect(api: &Api, name: &str, request: Request<Incoming>) -
         reply,
     })
     .await?;
-    until(api, |view| view.is_placed(&container, name, true)).await;
-    Ok(Answer::nothing())
+    placed(api, &container, name, true).await
 }
 
 pub(crate) async fn disconnect(
@@ -100,16 +95,32 @@ pub(crate) async fn disconnect(
         reply,
     })
     .await?;
-    until(api, |view| view.is_placed(&container, name, false)).await;
-    Ok(Answer::nothing())
+    placed(api, &container, name, false).await
+}
+
+/// Waits until a container is on a network, or off it.
+async fn placed(api: &Api, container: &str, network: &str, on: bool) -> Result<Response, Response> {
+    if until(api, |view| view.is_placed(container, network, on)).await {
+        return Ok(Answer::nothing());
+    }
+    let warnings = api.view.borrow().warnings.join("; ");
+    let why = if warnings.is_empty() {
+        "`linkspan events` tells how it goes on".to_owned()
+    } else {
+        warnings
+    };
+    let message = format!("network `{network}`: it is noted down, but not done yet: {why}");
+    Err(Answer::failure(StatusCode::INTERNAL_SERVER_ERROR, message))
 }
 
 /// Waits until what was asked for is done, as long as that takes when all is well: who goes on then finds it so.
-async fn until(api: &Api, done: impl FnMut(&View) -> bool) {
+async fn until(api: &Api, done: impl FnMut(&View) -> bool) -> bool {
     let mut done = done;
     let mut view = api.view.clone();
     // What takes longer is told by events and status.
-    let _ = timeout(PATIENCE, view.wait_for(|view| done(view))).await;
+    timeout(PATIENCE, view.wait_for(|view| done(view)))
+        .await
+        .is_ok_and(|seen| seen.is_ok())
 }
 
 async fn order<T>(api: &Api, order: impl FnOnce(Reply<T>) -> NetworkOrder) -> Result<T, Response> {

@@ -130,6 +130,14 @@ impl Reconciler {
                     "address {address} is not in the {family} range of network `{id}` ({range})"
                 )));
             }
+            let is_no_host = range.is_some_and(|range| {
+                address == range.network() || range.is_ipv4() && address == range.broadcast()
+            });
+            if is_no_host {
+                return Err(malformed_wish(format!(
+                    "address {address} is that of network `{id}` as a whole and can't be a container's"
+                )));
+            }
             if lease.is_some_and(|lease| !lease.fixed) {
                 return Err(malformed_wish(format!(
                     "network `{id}` chose its range itself and may move, so nobody on it can have a fixed address; make it with `--subnet`"
@@ -410,7 +418,7 @@ fn mac(text: &str) -> Option<[u8; 6]> {
         })
         .collect();
     let mac = <[u8; 6]>::try_from(bytes?).ok()?;
-    (mac[0] & 1 == 0).then_some(mac)
+    (mac[0] & 1 == 0 && mac != [0; 6]).then_some(mac)
 }
 
 fn heading(name: &str, problems: Vec<String>) -> Rejection {
@@ -512,6 +520,7 @@ mod tests {
             "01:00:5e:00:00:01",
             "02:42:ac:11:00:0",
             "zz:42:ac:11:00:02",
+            "00:00:00:00:00:00",
         ] {
             assert_eq!(mac(wrong), None, "{wrong}");
         }

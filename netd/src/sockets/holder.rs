@@ -56,7 +56,8 @@ fn process(file: &str) -> Option<String> {
             .any(|open| fs::read_link(open.path()).is_ok_and(|target| target == Path::new(file)));
         let name = || fs::read_to_string(entry.path().join("comm")).ok();
         has_it
-            .then(|| Some(format!("{} (pid {pid})", name()?.trim())))
+            // A process names itself as it likes (`PR_SET_NAME`), also so that a terminal would obey.
+            .then(|| Some(format!("{} (pid {pid})", name()?.trim().escape_debug())))
             .flatten()
     })
 }

@@ -180,17 +180,21 @@ impl View {
         let Some(settings) = &ground.settings else {
             return Vec::new();
         };
-        let next = ground.leases.next_subnet(&ground.claims, settings);
         pool_uses(&ground.leases, &ground.claims, settings)
             .into_iter()
-            .map(|one| PoolView {
+            .map(|one| {
+                let alone = linkspan_plan::Settings {
+                    pools: vec![one.pool],
+                    ..settings.clone()
+                };
+                (ground.leases.next_subnet(&ground.claims, &alone), one)
+            })
+            .map(|(next, one)| PoolView {
                 base: one.pool.base.to_string(),
                 size: one.pool.size,
                 blocks: one.blocks,
                 free: one.free,
-                next: next
-                    .filter(|next| one.pool.base.contains(next.ip()))
-                    .map(|next| next.to_string()),
+                next: next.map(|next| next.to_string()),
                 held: one
                     .holders
                     .into_iter()
@@ -240,7 +244,12 @@ impl View {
             .conflicts
             .iter()
             .find(|conflict| conflict.network == lease.id && conflict.range == range);
-        let left: Vec<String> = lease.retiring.iter().map(|left| left.range.to_string()).collect();
+        let left: Vec<String> = lease
+            .retiring
+            .iter()
+            .filter(|left| left.range.is_ipv4() == range.is_ipv4())
+            .map(|left| left.range.to_string())
+            .collect();
         ChoiceView {
             network: lease.id.to_string(),
             range: range.to_string(),

@@ -185,6 +185,64 @@ fn a_container_is_put_on_a_network_and_taken_off_again_without_being_replaced() 
 }
 
 #[test]
+fn what_was_done_by_hand_is_forgotten_at_the_next_up() {
+    let mut town = Town::new();
+    by_hand(&mut town, "office", Network::default());
+    town.up(SHOP).settle();
+    let declared = |town: &mut Town| {
+        let links = &town.container("shop-web-1").record.spec.attachments;
+        let names = links.iter().map(|link| link.network.0.clone());
+        names.collect::<Vec<_>>()
+    };
+    let wishes = town
+        .desired
+        .connections
+        .entry(slot("shop", "web", 1))
+        .or_default();
+    wishes.insert(NetworkId("shop_default".to_owned()), None);
+    wishes.insert(
+        NetworkId("office".to_owned()),
+        Some(linkspan_site::Attachment::default()),
+    );
+    town.settle();
+    assert_eq!(declared(&mut town), ["office"]);
+    town.desired.connections.clear();
+    let told = town.up(SHOP).settle();
+    assert_eq!(declared(&mut town), ["shop_default"]);
+    assert!(
+        told.contains("move shop-web-1") && !told.contains("start"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_second_wish_for_the_same_network_replaces_the_first() {
+    let mut town = Town::new();
+    let office = Network {
+        subnet: Some("10.9.0.0/24".parse().unwrap()),
+        ..Network::default()
+    };
+    by_hand(&mut town, "office", office);
+    town.up(SHOP).settle();
+    for address in ["10.9.0.7", "10.9.0.8"] {
+        let wish = linkspan_site::Attachment {
+            ipv4_address: Some(address.parse().unwrap()),
+            ..linkspan_site::Attachment::default()
+        };
+        let wishes = town
+            .desired
+            .connections
+            .entry(slot("shop", "web", 1))
+            .or_default();
+        wishes.insert(NetworkId("office".to_owned()), Some(wish));
+        town.settle();
+        let spec = &town.container("shop-web-1").record.spec;
+        assert_eq!(spec.attachments[1].v4.ip().to_string(), address);
+        assert_eq!(spec.attachments.len(), 2);
+    }
+}
+
+#[test]
 fn a_site_joins_a_network_that_was_made_by_hand_and_waits_for_one_that_was_not() {
     let text = "name: shop\ncontainers: { web: { image: 'shop:1', networks: [lan] } }\nnetworks: { lan: { external: true, name: office } }\n";
     let mut town = Town::new();
