@@ -12,6 +12,9 @@ use super::{Rejection, Reply};
 use crate::events::now_ms;
 use crate::reconcile::Reconciler;
 
+/// Words that stand for something else where a network could be named.
+const MODES: [&str; 4] = ["bridge", "default", "host", "none"];
+
 /// A request about networks.
 #[derive(Debug)]
 pub(crate) enum NetworkOrder {
@@ -301,6 +304,13 @@ impl Reconciler {
 
 /// What is asked for, checked by the same rules as a network of a site file.
 fn read(request: &NetworkRequest) -> Result<(NetworkName, Network), Rejection> {
+    if MODES.contains(&request.name.as_str()) {
+        let problem = format!(
+            "`{}` is a `network_mode`, and as a network's name would be taken for it",
+            request.name
+        );
+        return Err(heading(&request.name, vec![problem]));
+    }
     let mut written = Map::new();
     let mut put = |key: &str, value: Option<Value>| {
         if let Some(value) = value {
@@ -503,6 +513,7 @@ mod tests {
             "{wrong}"
         );
         assert!(problems(&request("a/b")).contains("a/b"));
+        assert!(problems(&request("host")).contains("network_mode"));
         let gateway = problems(&NetworkRequest {
             subnets: vec!["10.20.0.0/24".to_owned()],
             gateway: Some("10.21.0.1".to_owned()),
