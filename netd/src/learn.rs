@@ -279,11 +279,13 @@ impl Reconciler {
                     let batch = std::mem::take(&mut self.unsaved);
                     self.unsaved = batch.record(&seen.record);
                 }
-                if failed_start {
+                // What isn't a start is tried again until it works: told once, and shown until then.
+                let is_known = self.troubles.get(&name) == Some(&why);
+                if failed_start || !is_known {
                     self.emit_for(&done.id, "container", &name, "failed", &why);
-                } else {
-                    // It is tried again until it works; told once.
-                    self.trouble(&name, why);
+                }
+                if !failed_start {
+                    self.troubles.insert(name, why);
                 }
             }
         }

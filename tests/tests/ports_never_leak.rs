@@ -186,16 +186,8 @@ fn no_forged_frame_reaches_a_localhost_port_or_an_unpublished_container() {
             packet("2001:db8::2", &web6, "tcp", 8080),
             packet("::1", &web6, "tcp", 8080),
         ];
-        let all = rig.throw("shop-web-1", &forged);
-        let through: Vec<_> = forged
-            .iter()
-            .zip(&all)
-            .filter(|(_, seen)| seen.is_through())
-            .collect();
-        assert!(
-            through.is_empty(),
-            "with the kernel's own guards {guards}: {through:#?}"
-        );
+        let guarded = format!("with the kernel's own guards {guards}");
+        none_is_through(&rig, "shop-web-1", &forged, &guarded);
         let forged = [
             packet("192.0.2.2", "127.0.0.1", "udp", 5300),
             packet("127.0.0.1", "127.0.0.1", "udp", 5300),
@@ -203,17 +195,19 @@ fn no_forged_frame_reaches_a_localhost_port_or_an_unpublished_container() {
             packet("192.0.2.2", &echo4, "udp", 5353),
             packet("127.0.0.1", &echo4, "udp", 5353),
         ];
-        let all = rig.throw("shop-echo-1", &forged);
-        let through: Vec<_> = forged
-            .iter()
-            .zip(&all)
-            .filter(|(_, seen)| seen.is_through())
-            .collect();
-        assert!(
-            through.is_empty(),
-            "with the kernel's own guards {guards}: {through:#?}"
-        );
+        none_is_through(&rig, "shop-echo-1", &forged, &guarded);
     }
+}
+
+#[track_caller]
+fn none_is_through(rig: &Rig, container: &str, forged: &[Packet<'_>], when: &str) {
+    let all = rig.throw(container, forged);
+    let through: Vec<_> = forged
+        .iter()
+        .zip(&all)
+        .filter(|(_, seen)| seen.is_through())
+        .collect();
+    assert!(through.is_empty(), "{when}: {through:#?}");
 }
 
 #[test]
@@ -242,12 +236,6 @@ fn nobody_outside_speaks_as_this_host_to_a_port_that_is_published() {
         ),
         ("shop-echo-1", vec![packet("127.0.0.1", "192.0.2.1", "udp", 5301)]),
     ] {
-        let all = rig.throw(container, &forged);
-        let through: Vec<_> = forged
-            .iter()
-            .zip(&all)
-            .filter(|(_, seen)| seen.is_through())
-            .collect();
-        assert!(through.is_empty(), "{through:#?} of {all:#?}");
+        none_is_through(&rig, container, &forged, "to a published port");
     }
 }

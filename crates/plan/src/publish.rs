@@ -161,11 +161,17 @@ fn publish_service(
                 continue;
             };
             let addresses = seen.record.spec.addresses.clone();
-            service.endpoints.push(Endpoint {
-                id: id.clone(),
-                run: seen.record.runs,
-                addresses,
-            });
+            if !addresses.is_empty() {
+                service.endpoints.push(Endpoint {
+                    id: id.clone(),
+                    run: seen.record.runs,
+                    addresses,
+                });
+            }
+        }
+        if is_nowhere(world, serving, &slot) {
+            service.reason.get_or_insert_with(|| "on no network".to_owned());
+            continue;
         }
         service.coming |= serving.coming.contains(&slot);
         service.reason = service
@@ -177,6 +183,13 @@ fn publish_service(
         service.reason = Some("scaled to 0".to_owned());
     }
     plan.published.services.insert(service_id(project, name), service);
+}
+
+/// Those that run were taken off every network: nobody comes by waiting.
+fn is_nowhere(world: &World<'_>, serving: &Serving, slot: &Slot) -> bool {
+    let ids = serving.running.get(slot).into_iter().flatten();
+    let mut running = ids.filter_map(|id| world.observed.containers.get(id)).peekable();
+    running.peek().is_some() && running.all(|seen| seen.record.spec.addresses.is_empty())
 }
 
 /// What the names of one network stand for, while they are gathered.

@@ -216,6 +216,28 @@ fn what_was_done_by_hand_is_forgotten_at_the_next_up() {
 }
 
 #[test]
+fn who_is_on_no_network_serves_nothing_and_says_why() {
+    let mut town = Town::new();
+    town.up(SHOP).settle();
+    let wishes = town
+        .desired
+        .connections
+        .entry(slot("shop", "web", 1))
+        .or_default();
+    wishes.insert(NetworkId("shop_default".to_owned()), None);
+    town.settle();
+    for is_ready in [true, false] {
+        if let Run::Running { ready, .. } = &mut town.container("shop-web-1").run {
+            *ready = is_ready;
+        }
+        let plan = town.plan();
+        let service = &plan.published.services["shop/web"];
+        assert_eq!((service.endpoints.len(), service.coming), (0, false));
+        assert_eq!(service.reason.as_deref(), Some("on no network"));
+    }
+}
+
+#[test]
 fn a_second_wish_for_the_same_network_replaces_the_first() {
     let mut town = Town::new();
     let office = Network {
