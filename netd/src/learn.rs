@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use linkspan_containers::{Event, Exit};
 use linkspan_plan::{ContainerId, Health, Job, Run};
@@ -36,7 +37,9 @@ impl Reconciler {
     }
 
     fn learn_exit(&mut self, id: &ContainerId, exit: Exit) {
-        let Some(seen) = self.seen.get_mut(id) else { return };
+        let Some(seen) = self.seen.get_mut(id).map(Arc::make_mut) else {
+            return;
+        };
         let Run::Running { since_ms, .. } = seen.run else {
             // Its start isn't reported yet; that comes first.
             if matches!(seen.busy, Some(Job::Start { .. })) {
@@ -84,7 +87,9 @@ impl Reconciler {
     }
 
     fn learn_health(&mut self, id: &ContainerId, health: &linkspan_containers::Health) {
-        let Some(seen) = self.seen.get_mut(id) else { return };
+        let Some(seen) = self.seen.get_mut(id).map(Arc::make_mut) else {
+            return;
+        };
         let now = plan_health(health);
         let Run::Running {
             ready, health: known, ..
@@ -161,7 +166,9 @@ impl Reconciler {
 
     /// The proxy can't reach an endpoint: look whether it still accepts, and leave it out until it does.
     fn learn_hint(&mut self, id: &ContainerId, reason: &str) {
-        let Some(seen) = self.seen.get_mut(id) else { return };
+        let Some(seen) = self.seen.get_mut(id).map(Arc::make_mut) else {
+            return;
+        };
         let Run::Running {
             ready: ready @ true, ..
         } = &mut seen.run
@@ -178,7 +185,7 @@ impl Reconciler {
     }
 
     pub(crate) fn learn_done(&mut self, done: Done) {
-        let Some(seen) = self.seen.get_mut(&done.id) else {
+        let Some(seen) = self.seen.get_mut(&done.id).map(Arc::make_mut) else {
             return;
         };
         seen.busy = None;
@@ -267,7 +274,10 @@ impl Reconciler {
                     probe.abort();
                 }
                 self.unsaved = std::mem::take(&mut self.unsaved).forget(&done.id);
-                self.desired_unsaved |= self.desired.discarded.remove(&done.id);
+                if self.desired.discarded.contains(&done.id) {
+                    Arc::make_mut(&mut self.desired).discarded.remove(&done.id);
+                    self.desired_unsaved = true;
+                }
             }
             Err(why) => {
                 let failed_start = matches!(done.job, Job::Start { .. });
@@ -308,14 +318,14 @@ impl Reconciler {
         };
         let name = seen.record.spec.name.clone();
         if restarts {
-            ask_for_restart(&mut self.desired, seen);
+            ask_for_restart(Arc::make_mut(&mut self.desired), seen);
             self.desired_unsaved = true;
         }
         self.emit_for(id, "container", &name, "bound", &detail);
     }
 
     pub(crate) fn learn_ready(&mut self, ready: &Ready) {
-        let Some(seen) = self.seen.get_mut(&ready.id) else {
+        let Some(seen) = self.seen.get_mut(&ready.id).map(Arc::make_mut) else {
             return;
         };
         if seen.record.runs != ready.run {

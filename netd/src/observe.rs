@@ -68,7 +68,7 @@ impl Reconciler {
             if !observed.images.contains_key(name)
                 && let Some(image) = self.images.resolve(name)
             {
-                observed.images.insert(name.to_owned(), plan_image(&image));
+                observed.images.insert(name.to_owned(), plan_image(&image).into());
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use linkspan_api::feed;
@@ -63,7 +64,7 @@ pub(crate) fn https_port(settings: &Settings) -> u16 {
 }
 
 fn routes(desired: &Desired) -> Vec<feed::Route> {
-    let of_site = |site: &linkspan_site::Site| -> Vec<feed::Route> {
+    let of_site = |site: &Arc<linkspan_site::Site>| -> Vec<feed::Route> {
         site.routes
             .iter()
             .map(|route| feed::Route {

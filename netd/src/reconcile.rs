@@ -23,8 +23,8 @@ use linkspan_containers::Containers;
 use linkspan_hostnet::{Accept, CoexistError, Hint, HostNet};
 use linkspan_images::Store as Images;
 use linkspan_plan::{
-    Conflict, ContainerId, Desired, HostPort, Job, Leases, NetworkId, Observation, Plan, Published, Run,
-    Standing, World,
+    Conflict, ContainerId, Desired, HostPort, Job, Leases, NetworkId, Observation, Plan, Planner, Published,
+    Run, Standing, World,
 };
 use linkspan_site::ProjectName;
 use linkspan_telemetry::chain;
@@ -54,9 +54,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// What the API may look at. Replaced as a whole after each pass.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct View {
-    pub(crate) desired: Desired,
-    pub(crate) sources: BTreeMap<String, SiteSource>,
-    pub(crate) containers: BTreeMap<ContainerId, Observation>,
+    pub(crate) desired: Arc<Desired>,
+    pub(crate) sources: BTreeMap<String, Arc<SiteSource>>,
+    pub(crate) containers: BTreeMap<ContainerId, Arc<Observation>>,
     pub(crate) published: Published,
     pub(crate) standing: BTreeMap<ProjectName, Standing>,
     pub(crate) proxy_pid: Option<u32>,
@@ -88,16 +88,17 @@ pub(crate) type Accepts = Result<Vec<Accept>, CoexistError>;
 pub(crate) struct Reconciler {
     pub(crate) settings: Settings,
     pub(crate) plan_settings: linkspan_plan::Settings,
+    pub(crate) planner: Planner,
     pub(crate) store: Store,
     pub(crate) hostnet: HostNet,
     pub(crate) containers: Containers,
     pub(crate) images: Images,
     pub(crate) events: Events,
     pub(crate) authority: Authority,
-    pub(crate) desired: Desired,
-    pub(crate) leases: Leases,
-    pub(crate) sources: BTreeMap<String, SiteSource>,
-    pub(crate) seen: BTreeMap<ContainerId, Observation>,
+    pub(crate) desired: Arc<Desired>,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) sources: BTreeMap<String, Arc<SiteSource>>,
+    pub(crate) seen: BTreeMap<ContainerId, Arc<Observation>>,
     pub(crate) host: Host,
     pub(crate) sockets: Sockets,
     pub(crate) shards: u32,
@@ -310,7 +311,7 @@ impl Reconciler {
             settings: &self.plan_settings,
             now_ms: now_ms(),
         };
-        let plan = linkspan_plan::plan(&world);
+        let plan = self.planner.plan(&world);
         let now = Instant::now();
         let mut again = now + SLOW;
         if let Some(wake_ms) = plan.wake_ms {
@@ -354,10 +355,10 @@ impl Reconciler {
         let waiting = self.unsaved.clone();
         let mut batch = std::mem::take(&mut self.unsaved);
         if self.desired_unsaved {
-            batch = batch.put("desired", &self.desired);
+            batch = batch.put("desired", self.desired.as_ref());
         }
-        if plan.leases != self.leases {
-            batch = batch.put("leases", &plan.leases);
+        if !Arc::ptr_eq(&plan.leases, &self.leases) && plan.leases != self.leases {
+            batch = batch.put("leases", plan.leases.as_ref());
         }
         for record in &plan.records {
             batch = batch.record(record);
@@ -371,20 +372,20 @@ impl Reconciler {
             return Err(error);
         }
         self.desired_unsaved = false;
-        self.leases = plan.leases.clone();
+        self.leases = Arc::clone(&plan.leases);
         for record in &plan.records {
             let id = record.spec.id.clone();
             match self.seen.get_mut(&id) {
-                Some(seen) => seen.record = record.clone(),
+                Some(seen) => Arc::make_mut(seen).record = record.clone(),
                 None => {
                     self.seen.insert(
                         id,
-                        Observation {
+                        Arc::new(Observation {
                             record: record.clone(),
                             run: Run::Absent,
                             busy: None,
                             rests_until_ms: 0,
-                        },
+                        }),
                     );
                 }
             }

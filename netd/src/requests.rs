@@ -3,6 +3,7 @@
 mod networks;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use linkspan_api::v1::{Accepted, PlanView, SiteSource, StepView};
 use linkspan_plan::{
@@ -103,30 +104,37 @@ impl Reconciler {
             )]));
         }
         self.admit(&site).await?;
-        let mut desired = self.desired.clone();
+        let mut desired = Desired::clone(&self.desired);
         desired.pins.insert(site.name.clone(), self.pins(&site));
         self.wake_up(&site, &mut desired);
         desired.held_back.retain(|slot, _| slot.project != site.name);
         desired.connections.retain(|slot, _| slot.project != site.name);
-        desired.projects.insert(site.name.clone(), site.clone());
+        // What is told apart by where it lies in memory stays where it is, as long as it stays the same.
+        if desired
+            .projects
+            .get(&site.name)
+            .is_none_or(|known| **known != site)
+        {
+            desired.projects.insert(site.name.clone(), site.clone().into());
+        }
         // What an earlier `down --volumes` had not got round to removing is wanted again.
         let ours = format!("{}_", site.name);
         desired.doomed_volumes.retain(|volume| !volume.starts_with(&ours));
-        let changed = desired != self.desired;
+        let changed = desired != *self.desired;
         if changed {
             desired.generation += 1;
         }
         let batch = Batch::default()
             .put("desired", &desired)
             .put(&format!("source/{name}"), &source);
-        if changed || self.sources.get(name) != Some(&source) {
+        if changed || self.sources.get(name).is_none_or(|known| **known != source) {
             self.commit(batch)
                 .await
                 .map_err(|error| Rejection::Failed(chain(&error)))?;
         }
-        self.desired = desired;
+        self.desired = desired.into();
         self.desired_unsaved = false;
-        self.sources.insert(name.to_owned(), source);
+        self.sources.insert(name.to_owned(), source.into());
         self.touched.insert(site.name.clone());
         if changed {
             self.emit(Some(name), "site", name, "accepted", "");
@@ -159,7 +167,10 @@ impl Reconciler {
     async fn preview(&mut self, source: &SiteSource) -> Result<PlanView, Rejection> {
         let site = parse(source)?;
         self.admit(&site).await?;
-        let mut changes = linkspan_plan::diff(self.desired.projects.get(&site.name), Some(&site));
+        let mut changes = linkspan_plan::diff(
+            self.desired.projects.get(&site.name).map(Arc::as_ref),
+            Some(&site),
+        );
         let pins = self.pins(&site);
         for (name, container) in &site.containers {
             let named = changes
@@ -214,7 +225,7 @@ impl Reconciler {
             ))
         };
         let project: ProjectName = name.parse().map_err(|_| unknown())?;
-        let mut desired = self.desired.clone();
+        let mut desired = Desired::clone(&self.desired);
         let site = desired.projects.remove(&project).ok_or_else(unknown)?;
         desired.pins.remove(&project);
         desired.held_back.retain(|slot, _| slot.project != project);
@@ -248,7 +259,7 @@ impl Reconciler {
         self.commit(batch)
             .await
             .map_err(|error| Rejection::Failed(chain(&error)))?;
-        self.desired = desired;
+        self.desired = desired.into();
         self.desired_unsaved = false;
         self.sources.remove(name);
         self.touched.insert(project);
@@ -266,7 +277,7 @@ impl Reconciler {
         force: bool,
     ) -> Result<Vec<ContainerId>, Rejection> {
         let ids = self.named(word)?;
-        let mut desired = self.desired.clone();
+        let mut desired = Desired::clone(&self.desired);
         for id in &ids {
             let Some(seen) = self.seen.get(id) else { continue };
             if held == Some(HeldBack::Removed) && !force && matches!(seen.run, Run::Running { .. }) {
@@ -296,7 +307,7 @@ impl Reconciler {
 
     async fn restart(&mut self, word: &str) -> Result<Vec<(ContainerId, u64)>, Rejection> {
         let ids = self.named(word)?;
-        let mut desired = self.desired.clone();
+        let mut desired = Desired::clone(&self.desired);
         let mut runs = Vec::new();
         for id in ids {
             let Some(seen) = self.seen.get(&id) else { continue };
@@ -308,8 +319,8 @@ impl Reconciler {
         Ok(runs)
     }
 
-    async fn replace_desired(&mut self, mut desired: linkspan_plan::Desired) -> Result<(), Rejection> {
-        if desired == self.desired {
+    async fn replace_desired(&mut self, mut desired: Desired) -> Result<(), Rejection> {
+        if desired == *self.desired {
             return Ok(());
         }
         desired.generation += 1;
@@ -317,7 +328,7 @@ impl Reconciler {
         self.commit(batch)
             .await
             .map_err(|error| Rejection::Failed(chain(&error)))?;
-        self.desired = desired;
+        self.desired = desired.into();
         self.desired_unsaved = false;
         Ok(())
     }

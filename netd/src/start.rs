@@ -12,7 +12,7 @@ use linkspan_api::feed::SocketKind;
 use linkspan_containers::{Adopted, Containers, Phase};
 use linkspan_hostnet::HostNet;
 use linkspan_images::Store as Images;
-use linkspan_plan::{ContainerId, Health, Observation, Record, Run, Settings as PlanSettings};
+use linkspan_plan::{ContainerId, Health, Observation, Planner, Record, Run, Settings as PlanSettings};
 use linkspan_site::Restart;
 use linkspan_telemetry::chain;
 use tokio::sync::{mpsc, watch};
@@ -164,9 +164,13 @@ impl Netd {
             images,
             events,
             authority,
-            desired: std::mem::take(&mut contents.desired),
-            leases: std::mem::take(&mut contents.leases),
-            sources: std::mem::take(&mut contents.sources).into_iter().collect(),
+            desired: std::mem::take(&mut contents.desired).into(),
+            leases: std::mem::take(&mut contents.leases).into(),
+            planner: Planner::default(),
+            sources: std::mem::take(&mut contents.sources)
+                .into_iter()
+                .map(|(name, source)| (name, source.into()))
+                .collect(),
             host: Host::default(),
             sockets,
             shards: u32::try_from(workers).unwrap_or(1),
@@ -451,7 +455,7 @@ impl Reconciler {
                     ..
                 }
             );
-            self.seen.insert(id.clone(), observation);
+            self.seen.insert(id.clone(), observation.into());
             if asks {
                 self.probe(&id);
             }
@@ -491,7 +495,7 @@ impl Reconciler {
                 .is_some_and(|container| container.restart == Restart::Always);
             // `always` forgets a stop by hand when the daemon starts; that is its difference to `unless-stopped`.
             if always && held == linkspan_plan::HeldBack::Stopped {
-                self.desired.held_back.remove(&slot);
+                Arc::make_mut(&mut self.desired).held_back.remove(&slot);
             }
         }
     }

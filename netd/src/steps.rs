@@ -1,6 +1,7 @@
 //! The parts of a plan, each carried out by one method. None decides; each says whether all of it came true.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use linkspan_api::feed;
 use linkspan_hostnet::{AcceptChange, TableState};
@@ -254,7 +255,7 @@ impl Reconciler {
     pub(crate) fn start_jobs(&mut self, plan: &Plan) {
         for job in &plan.jobs {
             let id = job.id().clone();
-            let Some(seen) = self.seen.get_mut(&id) else {
+            let Some(seen) = self.seen.get_mut(&id).map(Arc::make_mut) else {
                 continue;
             };
             seen.busy = Some(job.clone());
@@ -355,7 +356,7 @@ impl Reconciler {
         for name in free {
             match self.containers.remove_volume(&name).await {
                 Ok(()) => {
-                    self.desired.doomed_volumes.remove(&name);
+                    Arc::make_mut(&mut self.desired).doomed_volumes.remove(&name);
                     self.desired_unsaved = true;
                     self.emit(None, "volume", &name, "removed", "");
                 }

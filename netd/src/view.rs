@@ -127,7 +127,7 @@ impl Reconciler {
         warnings.extend(ground.warnings());
         self.view.send_replace(Arc::new(View {
             ground,
-            desired: self.desired.clone(),
+            desired: Arc::clone(&self.desired),
             sources: self.sources.clone(),
             containers: self.seen.clone(),
             published: plan.published.clone(),
@@ -153,7 +153,7 @@ impl Reconciler {
     fn ground(&self, plan: &Plan) -> Ground {
         let seen = self.host.observed.as_ref();
         Ground {
-            leases: plan.leases.clone(),
+            leases: Arc::clone(&plan.leases),
             conflicts: plan.conflicts.clone(),
             claims: self.claims(),
             disregarded: seen

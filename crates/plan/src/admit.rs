@@ -1,12 +1,13 @@
 //! May this site be brought up beside the others? Asked before anything is stored.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use linkspan_site::{HostPattern, Network, NetworkName, ProjectName, Site};
 
 use crate::lease::room;
 use crate::network::{fits, network_id};
-use crate::{LeaseError, NetworkId, World};
+use crate::{LeaseError, Leases, NetworkId, World};
 
 /// Why a site can't be brought up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -160,7 +161,7 @@ pub fn admit_network(name: &NetworkName, network: &Network, world: &World<'_>) -
     if let Some(holder) = holder(&id, world) {
         return Err(Refusal::NetworkTaken { network: id, holder });
     }
-    let mut leases = world.leases.clone();
+    let mut leases = Leases::clone(world.leases);
     leases.new_network(&id, network, world.observed, world.settings)?;
     Ok(())
 }
@@ -168,7 +169,7 @@ pub fn admit_network(name: &NetworkName, network: &Network, world: &World<'_>) -
 /// The project whose file has a network that is called so on this host.
 fn holder(id: &NetworkId, world: &World<'_>) -> Option<ProjectName> {
     let mut projects = world.desired.projects.values();
-    let has = |site: &&Site| own_networks(site).any(|(_, _, other)| other == *id);
+    let has = |site: &&Arc<Site>| own_networks(site).any(|(_, _, other)| other == *id);
     projects.find(has).map(|site| site.name.clone())
 }
 
@@ -184,7 +185,7 @@ fn own_networks(site: &Site) -> impl Iterator<Item = (&NetworkName, &Network, Ne
 /// Subnets and addresses are tried out, so that a site that can't have them is refused as a whole.
 fn networks(site: &Site, world: &World<'_>) -> Vec<Refusal> {
     let mut refusals = Vec::new();
-    let mut leases = world.leases.clone();
+    let mut leases = Leases::clone(world.leases);
     for (name, network) in &site.networks {
         if let Some(external) = &network.external
             && !world.desired.networks.contains_key(external)

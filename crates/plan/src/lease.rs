@@ -89,10 +89,13 @@ pub fn conflict(
             std::iter::once(IpNetwork::V4(lease.v4))
                 .chain(v6)
                 .chain(retiring)
-                .map(move |range| (range, format!("network `{}`", lease.id)))
+                .map(move |range| (range, &lease.id))
         });
     ours.find(|(range, _)| overlaps(*range, subnet))
-        .map(|(range, source)| Claim { range, source })
+        .map(|(range, id)| Claim {
+            range,
+            source: format!("network `{id}`"),
+        })
         .or_else(|| claimed(subnet, claims, settings))
 }
 
@@ -101,12 +104,15 @@ pub(crate) fn claimed(subnet: IpNetwork, claims: &[Claim], settings: &Settings) 
     let avoided = settings
         .avoid
         .iter()
-        .map(|range| (*range, "`avoid:` in the daemon's settings".to_owned()));
-    let claimed = claims.iter().map(|claim| (claim.range, claim.source.clone()));
+        .map(|range| (*range, "`avoid:` in the daemon's settings"));
+    let claimed = claims.iter().map(|claim| (claim.range, claim.source.as_str()));
     avoided
         .chain(claimed)
         .find(|(range, _)| overlaps(*range, subnet))
-        .map(|(range, source)| Claim { range, source })
+        .map(|(range, source)| Claim {
+            range,
+            source: source.to_owned(),
+        })
 }
 
 /// Do two ranges share an address?
@@ -218,6 +224,7 @@ impl Leases {
         observed: &Observed,
         settings: &Settings,
     ) -> Result<Ipv4Network, LeaseError> {
+        let taken = self.taken(id, &observed.claims, settings, true);
         let mut looked_at = 0;
         for pool in &settings.pools {
             let blocks = 1_u64 << pool.size.saturating_sub(pool.base.prefix()).min(31);
@@ -229,7 +236,7 @@ impl Leases {
                 let Ok(subnet) = Ipv4Network::new(first.into(), pool.size) else {
                     continue;
                 };
-                if self.is_free(id, subnet.into(), observed, settings) {
+                if !taken.meets(subnet.into()) {
                     return Ok(subnet);
                 }
             }
@@ -260,20 +267,30 @@ impl Leases {
         settings: &Settings,
     ) -> Option<Ipv6Network> {
         let prefix = settings.prefix6?;
+        let taken = self.taken(id, &observed.claims, settings, false);
         // From the number that the next network gets onwards, so that one that was released is used last.
         (0..=u64::from(u16::MAX))
             .map(|step| subnet6(prefix, self.counter.wrapping_add(step + 1)))
-            .find(|subnet| self.is_free(id, (*subnet).into(), observed, settings))
+            .find(|subnet| !taken.meets((*subnet).into()))
     }
 
-    fn is_free(&self, id: &NetworkId, subnet: IpNetwork, observed: &Observed, settings: &Settings) -> bool {
-        let mut own = self.networks.values().filter(|lease| lease.id == *id);
-        let left = own.any(|lease| {
-            overlaps(lease.v4.into(), subnet)
-                || lease.v6.is_some_and(|v6| overlaps(v6.into(), subnet))
-                || lease.retiring.iter().any(|left| overlaps(left.range, subnet))
+    /// Where network `id` can't go: what others use, we and they, and what it has or has just left itself.
+    fn taken(&self, id: &NetworkId, claims: &[Claim], settings: &Settings, v4: bool) -> Taken {
+        // On other drivers the range is the LAN's, which is a claim of its own.
+        let held = self
+            .networks
+            .values()
+            .filter(|lease| lease.driver == Driver::Bridge || lease.id == *id);
+        let ours = held.flat_map(|lease| {
+            let retiring = lease.retiring.iter().map(|left| left.range);
+            [Some(IpNetwork::V4(lease.v4)), lease.v6.map(IpNetwork::V6)]
+                .into_iter()
+                .flatten()
+                .chain(retiring)
         });
-        !left && conflict(subnet, id, self, &observed.claims, settings).is_none()
+        let claimed = claims.iter().map(|claim| claim.range);
+        let all = ours.chain(claimed).chain(settings.avoid.iter().copied());
+        Taken::of(all.filter(|range| range.is_ipv4() == v4))
     }
 
     /// Who has which subnet: a few of them, for a message.
@@ -452,6 +469,34 @@ impl Leases {
         self.networks.remove(bridge);
         self.addresses.remove(bridge);
     }
+}
+
+/// Ranges of one family that are not to be had, for many questions in a row: in order, first and last address of each.
+struct Taken(Vec<(u128, u128)>);
+
+impl Taken {
+    fn of(ranges: impl Iterator<Item = IpNetwork>) -> Self {
+        let mut sorted: Vec<_> = ranges.map(ends).collect();
+        sorted.sort_unstable();
+        // Networks lie inside one another or apart, so what is left is in order of the last addresses, too.
+        sorted.dedup_by(|next, kept| next.1 <= kept.1);
+        Self(sorted)
+    }
+
+    fn meets(&self, range: IpNetwork) -> bool {
+        let (first, last) = ends(range);
+        let at = self.0.partition_point(|(_, end)| *end < first);
+        self.0.get(at).is_some_and(|(start, _)| *start <= last)
+    }
+}
+
+/// First and last address of a range.
+fn ends(range: IpNetwork) -> (u128, u128) {
+    let number = |ip| match ip {
+        IpAddr::V4(ip) => u128::from(u32::from(ip)),
+        IpAddr::V6(ip) => u128::from(ip),
+    };
+    (number(range.network()), number(range.broadcast()))
 }
 
 /// Usable host parts of a subnet: all but the network's own and the broadcast address.

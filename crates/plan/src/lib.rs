@@ -31,6 +31,7 @@ mod state;
 mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use linkspan_site::ProjectName;
@@ -48,11 +49,14 @@ pub use publish::{Asker, Endpoint, Location, Name, Pointer, Published, Service};
 pub use spec::*;
 pub use state::*;
 
+use placement::InPlace;
+use template::Templates;
+
 /// What to do next.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// All promises, old and new. Stored before anything else is done.
-    pub leases: Leases,
+    pub leases: Arc<Leases>,
     /// Records that are new or changed. Stored with the leases.
     pub records: Vec<Record>,
     /// Networks to make or mend.
@@ -164,19 +168,40 @@ pub struct Standing {
 
 /// Decides what to do next.
 pub fn plan(world: &World<'_>) -> Plan {
-    let mut plan = Plan {
-        leases: world.leases.clone(),
-        ..Plan::default()
-    };
-    let networks = network::wanted(world, &mut plan);
-    let serving = lifecycle::decide(world, &networks, &mut plan);
-    placement::follow(world, &networks, &serving, &mut plan);
-    network::unwanted(world, &networks, &mut plan);
-    publish::publish(world, &serving, &mut plan);
-    plan
+    Planner::default().plan(world)
+}
+
+/// Makes one plan after the other. It keeps what it worked out for the last one together with what that was worked out
+/// from, and works it out again only where that has changed. So it may be thrown away at any time, and the same world
+/// gives the same plan, whatever was planned before.
+#[derive(Debug, Default)]
+pub struct Planner {
+    templates: Templates,
+    in_place: InPlace,
+}
+
+impl Planner {
+    /// Decides what to do next.
+    pub fn plan(&mut self, world: &World<'_>) -> Plan {
+        let mut plan = Plan {
+            leases: Arc::clone(world.leases),
+            ..Plan::default()
+        };
+        let networks = network::wanted(world, &mut plan);
+        let serving = lifecycle::decide(world, &networks, &mut self.templates, &mut plan);
+        placement::follow(world, &networks, &serving, &mut self.in_place, &mut plan);
+        network::unwanted(world, &networks, &mut plan);
+        publish::publish(world, &serving, &mut plan);
+        plan
+    }
 }
 
 impl Plan {
+    /// For a change; until the first one they are those of the world.
+    fn leases_mut(&mut self) -> &mut Leases {
+        Arc::make_mut(&mut self.leases)
+    }
+
     /// Would executing it change nothing?
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()

@@ -1,16 +1,19 @@
 //! What happens to each incarnation of each container.
 
+mod current;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use linkspan_site::{Condition, Container, Driver, NetworkMode, Restart, Site};
+use linkspan_site::{Condition, Container, NetworkMode, Site};
 
-use crate::ending::how_it_ended;
 use crate::network::Networks;
-use crate::template::Template;
+use crate::template::{Ingredients, Named, Templates};
 use crate::{
-    ContainerId, Exit, Health, HeldBack, Job, NetworkNamespace, Observation, Plan, Record, Run, Slot,
-    Standing, World,
+    ContainerId, Health, HeldBack, Job, NetworkNamespace, Observation, Plan, Record, Run, Slot, Standing,
+    World,
 };
+use current::decide_current;
 
 /// Failures in a row after which `up` stops waiting.
 const HOPELESS: u32 = 3;
@@ -31,7 +34,17 @@ pub(crate) struct Serving {
 }
 
 /// Gives each incarnation at most one job.
-pub(crate) fn decide(world: &World<'_>, networks: &Networks, plan: &mut Plan) -> Serving {
+pub(crate) fn decide(
+    world: &World<'_>,
+    networks: &Networks,
+    templates: &mut Templates,
+    plan: &mut Plan,
+) -> Serving {
+    let scene = Scene {
+        world,
+        networks,
+        by_slot: by_slot(world),
+    };
     let mut serving = Serving::default();
     let mut slots = BTreeSet::new();
     for (project, site) in &world.desired.projects {
@@ -43,7 +56,7 @@ pub(crate) fn decide(world: &World<'_>, networks: &Networks, plan: &mut Plan) ->
                     container: name.clone(),
                     index,
                 };
-                decide_slot(world, networks, plan, &mut serving, site, container, &slot);
+                decide_slot(&scene, templates, plan, &mut serving, site, container, &slot);
                 slots.insert(slot);
             }
         }
@@ -68,29 +81,50 @@ pub(crate) fn decide(world: &World<'_>, networks: &Networks, plan: &mut Plan) ->
         .cloned()
         .collect();
     for id in stale {
-        plan.leases.release(&id);
+        plan.leases_mut().release(&id);
     }
+    templates.forget_others(&slots);
     serving
 }
 
+/// What every slot is looked at against.
+struct Scene<'a> {
+    world: &'a World<'a>,
+    networks: &'a Networks,
+    by_slot: BySlot<'a>,
+}
+
+type BySlot<'a> = BTreeMap<&'a Slot, Vec<(&'a ContainerId, &'a Observation)>>;
+
+fn by_slot<'a>(world: &World<'a>) -> BySlot<'a> {
+    let mut all = BySlot::new();
+    for (id, seen) in &world.observed.containers {
+        all.entry(&seen.record.slot).or_default().push((id, seen));
+    }
+    all
+}
+
+impl<'a> Scene<'a> {
+    /// The incarnations of a slot, in the order of their ids.
+    fn incarnations(&self, slot: &Slot) -> &[(&'a ContainerId, &'a Observation)] {
+        self.by_slot.get(slot).map_or(&[], Vec::as_slice)
+    }
+}
+
 fn decide_slot(
-    world: &World<'_>,
-    networks: &Networks,
+    scene: &Scene<'_>,
+    templates: &mut Templates,
     plan: &mut Plan,
     serving: &mut Serving,
-    site: &Site,
+    site: &Arc<Site>,
     container: &Container,
     slot: &Slot,
 ) {
-    let incarnations: Vec<(&ContainerId, &Observation)> = world
-        .observed
-        .containers
-        .iter()
-        .filter(|(_, seen)| seen.record.slot == *slot)
-        .collect();
+    let world = scene.world;
+    let incarnations = scene.incarnations(slot);
     let held = world.desired.held_back.get(slot).copied();
     if let Some(held) = held {
-        hold_back(world, plan, &incarnations, held);
+        hold_back(world, plan, incarnations, held);
         let word = if held == HeldBack::Stopped {
             "stopped"
         } else {
@@ -100,7 +134,7 @@ fn decide_slot(
         return;
     }
     standing(plan, slot).desired += 1;
-    let template = match template(world, networks, site, container, slot) {
+    let template = match template(scene, templates, site, container, slot) {
         Ok(template) => template,
         Err(unready) => {
             match unready {
@@ -112,15 +146,16 @@ fn decide_slot(
             }
             standing(plan, slot).settled = false;
             // What runs goes on; it is still the best there is.
-            note_serving(plan, serving, slot, &incarnations);
+            note_serving(plan, serving, slot, incarnations);
             return;
         }
     };
-    let hash = template.hash();
     let current = incarnations
         .iter()
         .filter(|(id, seen)| {
-            seen.record.hash == hash && !is_being_removed(seen) && !world.desired.discarded.contains(*id)
+            seen.record.hash == template.hash
+                && !is_being_removed(seen)
+                && !world.desired.discarded.contains(*id)
         })
         .max_by_key(|(_, seen)| (seen.record.created_ms, seen.record.runs))
         .copied();
@@ -131,7 +166,7 @@ fn decide_slot(
         .collect();
 
     let current_ready = current.is_some_and(|(_, seen)| is_ready(seen));
-    let must_yield = template.is_exclusive();
+    let must_yield = template.is_exclusive;
     for (id, seen) in &olds {
         standing(plan, slot).settled = false;
         if world.desired.discarded.contains(*id) {
@@ -145,26 +180,27 @@ fn decide_slot(
     match current {
         Some((id, seen)) => {
             serving.current.insert(id.clone());
-            decide_current(world, plan, serving, site, container, slot, id, seen);
+            decide_current(scene, plan, serving, site, container, slot, id, seen);
         }
         None => {
             standing(plan, slot).settled = false;
             serving.coming.insert(slot.clone());
-            if (!must_yield || olds_gone) && dependencies_met(world, site, container, slot) {
-                begin(world, networks, plan, slot, container, &template, hash);
+            if (!must_yield || olds_gone) && dependencies_met(scene, site, container, slot) {
+                begin(scene, plan, slot, container, &template);
             }
         }
     }
-    note_serving(plan, serving, slot, &incarnations);
+    note_serving(plan, serving, slot, incarnations);
 }
 
-fn template(
-    world: &World<'_>,
-    networks: &Networks,
-    site: &Site,
-    container: &Container,
-    slot: &Slot,
-) -> Result<Template, Unready> {
+fn template<'a>(
+    scene: &'a Scene<'_>,
+    templates: &mut Templates,
+    site: &'a Arc<Site>,
+    container: &'a Container,
+    slot: &'a Slot,
+) -> Result<Named<'a>, Unready> {
+    let Scene { world, networks, .. } = scene;
     let Some(image) = world
         .observed
         .images
@@ -175,16 +211,24 @@ fn template(
             container.image
         )));
     };
-    let mut named = BTreeMap::new();
+    let mut bridges = BTreeMap::new();
     for name in container.networks.keys() {
         let Some(bridge) = networks.of_project(&slot.project, name) else {
             return Err(Unready::Lacks(format!("network `{name}` could not be had")));
         };
-        named.insert(name.as_str(), bridge.clone());
+        bridges.insert(name, bridge);
     }
-    let namespace = namespace(world, container, slot)?;
-    let template = Template::new(site, slot, container, image, &named, namespace, world.settings);
-    if template.is_without_program() {
+    let ingredients = Ingredients {
+        site,
+        slot,
+        container,
+        image,
+        bridges,
+        namespace: namespace(scene, container, slot)?,
+        settings: world.settings,
+    };
+    let template = templates.named(ingredients);
+    if template.is_without_program {
         return Err(Unready::Lacks(format!(
             "image `{}` names no program; give the container a `command:` or `entrypoint:`",
             container.image
@@ -194,7 +238,7 @@ fn template(
 }
 
 /// Whose network namespace a container gets: that of another one means its newest incarnation that is there to stay.
-fn namespace(world: &World<'_>, container: &Container, slot: &Slot) -> Result<NetworkNamespace, Unready> {
+fn namespace(scene: &Scene<'_>, container: &Container, slot: &Slot) -> Result<NetworkNamespace, Unready> {
     let target = match &container.network_mode {
         NetworkMode::Networks | NetworkMode::None => return Ok(NetworkNamespace::Own),
         NetworkMode::Host => return Ok(NetworkNamespace::Host),
@@ -205,15 +249,14 @@ fn namespace(world: &World<'_>, container: &Container, slot: &Slot) -> Result<Ne
         },
     };
     let stays = |id: &ContainerId, seen: &Observation| {
-        seen.record.slot == target && !is_being_removed(seen) && !world.desired.discarded.contains(id)
+        !is_being_removed(seen) && !scene.world.desired.discarded.contains(id)
     };
-    world
-        .observed
-        .containers
+    scene
+        .incarnations(&target)
         .iter()
         .filter(|(id, seen)| stays(id, seen) && matches!(seen.run, Run::Running { .. }))
         .max_by_key(|(_, seen)| seen.record.created_ms)
-        .map(|(id, _)| NetworkNamespace::Container(id.clone()))
+        .map(|(id, _)| NetworkNamespace::Container((*id).clone()))
         .ok_or(Unready::Waits)
 }
 
@@ -226,20 +269,15 @@ enum Unready {
 }
 
 /// A new incarnation, started in this plan.
-fn begin(
-    world: &World<'_>,
-    networks: &Networks,
-    plan: &mut Plan,
-    slot: &Slot,
-    container: &Container,
-    template: &Template,
-    hash: String,
-) {
-    let id = plan.leases.new_container(world.settings);
-    let spec = match template.instantiate(id.clone(), world, networks, &mut plan.leases) {
+fn begin(scene: &Scene<'_>, plan: &mut Plan, slot: &Slot, container: &Container, named: &Named<'_>) {
+    let Scene { world, networks, .. } = scene;
+    let template = named.template();
+    let leases = plan.leases_mut();
+    let id = leases.new_container(world.settings);
+    let spec = match template.instantiate(id.clone(), world, networks, leases) {
         Ok(spec) => spec,
         Err(error) => {
-            plan.leases.release(&id);
+            leases.release(&id);
             plan.fail(&slot.project, slot.display_name(), error.to_string());
             return;
         }
@@ -247,7 +285,7 @@ fn begin(
     plan.records.push(Record {
         slot: slot.clone(),
         spec,
-        hash,
+        hash: named.hash.clone(),
         image: container.image.clone(),
         image_id: template.image_id().to_owned(),
         created_ms: world.now_ms,
@@ -260,140 +298,6 @@ fn begin(
         runs: 1,
     });
     plan.jobs.push(Job::Start { id });
-}
-
-/// The incarnation that is wanted: keep it running, or start it again if its policy says so.
-#[allow(clippy::too_many_arguments, reason = "each is another side of one decision")]
-fn decide_current(
-    world: &World<'_>,
-    plan: &mut Plan,
-    serving: &mut Serving,
-    site: &Site,
-    container: &Container,
-    slot: &Slot,
-    id: &ContainerId,
-    seen: &Observation,
-) {
-    let asked = world.desired.restarts.get(slot).copied().unwrap_or(0);
-    let restart_asked = seen.record.obeyed_restart < asked;
-    if seen.busy.is_some() {
-        standing(plan, slot).settled = false;
-        serving.coming.insert(slot.clone());
-        return;
-    }
-    if let Run::Running { health, .. } = seen.run {
-        if restart_asked {
-            standing(plan, slot).settled = false;
-            serving.coming.insert(slot.clone());
-            let stop = Job::Stop {
-                id: id.clone(),
-                drain: true,
-            };
-            give(world, plan, seen, stop);
-        } else if is_ready(seen) {
-            standing(plan, slot).ready += 1;
-            mend_links(world, plan, id, seen);
-        } else {
-            standing(plan, slot).settled = false;
-            if health == Some(Health::Unhealthy) {
-                serving.reasons.insert(slot.clone(), "unhealthy".to_owned());
-                plan.fail(
-                    &slot.project,
-                    slot.display_name(),
-                    "its health check fails".to_owned(),
-                );
-            } else {
-                serving.coming.insert(slot.clone());
-            }
-            mend_links(world, plan, id, seen);
-        }
-        return;
-    }
-    match next_start(world, container.restart, seen, restart_asked) {
-        Next::Done(exit) => {
-            // A run that ended well and isn't to be repeated is what was wanted.
-            if exit.and_then(|exit| exit.code) == Some(0) {
-                standing(plan, slot).ready += 1;
-            } else {
-                standing(plan, slot).settled = false;
-                plan.fail(&slot.project, slot.display_name(), how_it_ended(exit));
-            }
-            serving.reasons.insert(slot.clone(), how_it_ended(exit));
-        }
-        Next::At(at_ms) => {
-            standing(plan, slot).settled = false;
-            if seen.record.failures >= HOPELESS || seen.record.error.is_some() {
-                let why = seen
-                    .record
-                    .error
-                    .clone()
-                    .unwrap_or_else(|| how_it_ended(seen.record.exit));
-                plan.fail(&slot.project, slot.display_name(), why);
-            }
-            let hold_ms = u64::try_from(world.settings.hold.as_millis()).unwrap_or(u64::MAX);
-            if at_ms <= world.now_ms.saturating_add(hold_ms) {
-                serving.coming.insert(slot.clone());
-            } else {
-                let wait = at_ms.saturating_sub(world.now_ms) / 1_000;
-                let ended = how_it_ended(seen.record.exit);
-                serving
-                    .reasons
-                    .insert(slot.clone(), format!("{ended}; next start in {wait} s"));
-            }
-            if at_ms > world.now_ms {
-                plan.wake_at(at_ms);
-            } else if dependencies_met(world, site, container, slot) {
-                let mut record = seen.record.clone();
-                record.obeyed_restart = asked;
-                record.runs += 1;
-                record.error = None;
-                record.restarts = if restart_asked {
-                    0
-                } else {
-                    record.restarts.saturating_add(1)
-                };
-                record.spec.restart = container.restart;
-                record.exit = None;
-                plan.records.push(record);
-                plan.jobs.push(Job::Start { id: id.clone() });
-            }
-        }
-    }
-}
-
-enum Next {
-    Done(Option<Exit>),
-    At(u64),
-}
-
-/// When does an incarnation that doesn't run start again?
-fn next_start(world: &World<'_>, policy: Restart, seen: &Observation, restart_asked: bool) -> Next {
-    let record = &seen.record;
-    let failed_to_start = record.error.is_some();
-    let never_ended = record.exit.is_none();
-    if restart_asked
-        || (never_ended && !failed_to_start && matches!(seen.run, Run::Absent) && may_resume(policy, record))
-    {
-        return Next::At(world.now_ms);
-    }
-    let again = match policy {
-        Restart::Always | Restart::UnlessStopped => true,
-        Restart::No => failed_to_start,
-        Restart::OnFailure { max } => {
-            let failed = failed_to_start || record.exit.and_then(|exit| exit.code) != Some(0);
-            failed && max.is_none_or(|max| record.restarts < max)
-        }
-    };
-    if again {
-        Next::At(record.not_before_ms.max(world.now_ms))
-    } else {
-        Next::Done(record.exit)
-    }
-}
-
-/// After a reboot: what ran comes back, but for what was to run once and had begun.
-fn may_resume(policy: Restart, record: &Record) -> bool {
-    !matches!(policy, Restart::No) || record.runs <= 1
 }
 
 fn hold_back(
@@ -447,21 +351,6 @@ pub(crate) fn give(world: &World<'_>, plan: &mut Plan, seen: &Observation, job: 
     plan.jobs.push(job);
 }
 
-fn mend_links(world: &World<'_>, plan: &mut Plan, id: &ContainerId, seen: &Observation) {
-    let broken = |bridge: &str| !world.observed.bridges.contains(bridge);
-    // Of a link on top of one of the host's there is nothing to be seen from here.
-    let mut links = seen
-        .record
-        .spec
-        .attachments
-        .iter()
-        .filter(|link| link.driver == Driver::Bridge);
-    let lost = links.any(|link| !world.observed.links.contains(&link.host_link) || broken(&link.bridge));
-    if lost {
-        give(world, plan, seen, Job::Attach { id: id.clone() });
-    }
-}
-
 fn note_serving(
     plan: &Plan,
     serving: &mut Serving,
@@ -498,7 +387,7 @@ fn is_ready(seen: &Observation) -> bool {
     matches!(seen.run, Run::Running { ready: true, .. })
 }
 
-fn dependencies_met(world: &World<'_>, site: &Site, container: &Container, slot: &Slot) -> bool {
+fn dependencies_met(scene: &Scene<'_>, site: &Site, container: &Container, slot: &Slot) -> bool {
     container.depends_on.iter().all(|(name, condition)| {
         let replicas = site.containers.get(name).map_or(0, |other| other.replicas);
         (1..=replicas).all(|index| {
@@ -507,32 +396,27 @@ fn dependencies_met(world: &World<'_>, site: &Site, container: &Container, slot:
                 container: name.clone(),
                 index,
             };
-            world.desired.held_back.contains_key(&other) || dependency_met(world, &other, *condition)
+            scene.world.desired.held_back.contains_key(&other) || dependency_met(scene, &other, *condition)
         })
     })
 }
 
-fn dependency_met(world: &World<'_>, slot: &Slot, condition: Condition) -> bool {
-    world
-        .observed
-        .containers
-        .values()
-        .filter(|seen| seen.record.slot == *slot)
-        .any(|seen| match condition {
-            Condition::Started => matches!(seen.run, Run::Running { .. }) || seen.record.exit.is_some(),
-            Condition::Healthy => {
-                matches!(
-                    seen.run,
-                    Run::Running {
-                        health: Some(Health::Healthy),
-                        ..
-                    }
-                ) || (seen.record.spec.healthcheck.is_none() && is_ready(seen))
-            }
-            Condition::CompletedSuccessfully => {
-                seen.run == Run::Exited && seen.record.exit.and_then(|exit| exit.code) == Some(0)
-            }
-        })
+fn dependency_met(scene: &Scene<'_>, slot: &Slot, condition: Condition) -> bool {
+    scene.incarnations(slot).iter().any(|(_, seen)| match condition {
+        Condition::Started => matches!(seen.run, Run::Running { .. }) || seen.record.exit.is_some(),
+        Condition::Healthy => {
+            matches!(
+                seen.run,
+                Run::Running {
+                    health: Some(Health::Healthy),
+                    ..
+                }
+            ) || (seen.record.spec.healthcheck.is_none() && is_ready(seen))
+        }
+        Condition::CompletedSuccessfully => {
+            seen.run == Run::Exited && seen.record.exit.and_then(|exit| exit.code) == Some(0)
+        }
+    })
 }
 
 fn standing<'a>(plan: &'a mut Plan, slot: &Slot) -> &'a mut Standing {
@@ -541,7 +425,10 @@ fn standing<'a>(plan: &'a mut Plan, slot: &Slot) -> &'a mut Standing {
 
 /// Names of containers that a person may mean by `word`: id, id prefix, display name, `project/container` or the
 /// container's name in its file.
-pub fn named<'a>(containers: &'a BTreeMap<ContainerId, Observation>, word: &str) -> Vec<&'a ContainerId> {
+pub fn named<'a>(
+    containers: &'a BTreeMap<ContainerId, Arc<Observation>>,
+    word: &str,
+) -> Vec<&'a ContainerId> {
     let exact = |test: &dyn Fn(&Observation) -> bool| -> Vec<&'a ContainerId> {
         containers
             .iter()

@@ -4,6 +4,7 @@ mod clearance;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use linkspan_site::{Driver, Network, NetworkName, ProjectName, Site};
@@ -11,12 +12,12 @@ use linkspan_site::{Driver, Network, NetworkName, ProjectName, Site};
 use crate::lease::LeaseError;
 use crate::template::{gateway6, resolver6};
 use crate::{
-    ContainerId, Firewall, GoneNetwork, LINK_PREFIX, NetworkId, NetworkLease, NetworkSpec, NetworkV6,
+    ContainerId, Firewall, GoneNetwork, LINK_PREFIX, Leases, NetworkId, NetworkLease, NetworkSpec, NetworkV6,
     Observation, Plan, Subnet, World,
 };
 
 /// The networks of a plan.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Networks {
     /// Bridges by project and network name in its file. A network that could not be had is missing.
     of_projects: BTreeMap<ProjectName, BTreeMap<NetworkName, String>>,
@@ -55,9 +56,10 @@ pub fn network_id(project: &ProjectName, name: &NetworkName, network: &Network) 
 pub(crate) fn wanted(world: &World<'_>, plan: &mut Plan) -> Networks {
     let mut networks = Networks::default();
     let mut lost = BTreeMap::new();
+    let promised = Promised::of(world.leases);
     for (name, network) in &world.desired.networks {
         let id = NetworkId(name.to_string());
-        match promise(world, plan, &id, network) {
+        match promise(world, &promised, plan, &id, network) {
             Ok(bridge) => drop(networks.current.insert(id, bridge)),
             Err(error) => drop(lost.insert(id, error.to_string())),
         }
@@ -74,7 +76,7 @@ pub(crate) fn wanted(world: &World<'_>, plan: &mut Plan) -> Networks {
                         format!("network `{external}` doesn't exist; `linkspan network create {external}` makes it")
                     })
                 }),
-                None => promise(world, plan, &id, network).map_err(|error| error.to_string()),
+                None => promise(world, &promised, plan, &id, network).map_err(|error| error.to_string()),
             };
             match bridge {
                 Ok(bridge) => {
@@ -90,22 +92,42 @@ pub(crate) fn wanted(world: &World<'_>, plan: &mut Plan) -> Networks {
     networks
 }
 
+/// The bridges that were promised to each network: two of one that is made anew.
+struct Promised<'a>(BTreeMap<&'a NetworkId, Vec<(&'a String, &'a NetworkLease)>>);
+
+impl<'a> Promised<'a> {
+    fn of(leases: &'a Leases) -> Self {
+        let mut by_id: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (bridge, lease) in &leases.networks {
+            by_id.entry(&lease.id).or_default().push((bridge, lease));
+        }
+        Self(by_id)
+    }
+}
+
 /// The bridge of a network, promised before or now.
 fn promise(
     world: &World<'_>,
+    promised: &Promised<'_>,
     plan: &mut Plan,
     id: &NetworkId,
     network: &Network,
 ) -> Result<String, LeaseError> {
-    let leases = &mut plan.leases;
-    let mut promised = leases.networks.iter();
+    let mut promised = promised.0.get(id).into_iter().flatten();
     let fitting = promised.find(|(_, lease)| fits(lease, id, network, world));
     let bridge = match fitting {
-        Some((bridge, _)) => bridge.clone(),
-        None => leases.new_network(id, network, world.observed, world.settings)?,
+        Some((bridge, _)) => (*bridge).clone(),
+        None => plan
+            .leases_mut()
+            .new_network(id, network, world.observed, world.settings)?,
     };
-    if let Some(lease) = leases.networks.get_mut(&bridge) {
-        // These may change under those who are on it.
+    // These may change under those who are on it.
+    let is_as_wished = |lease: &NetworkLease| {
+        lease.isolated == network.isolated && network.mtu.is_none_or(|mtu| mtu == lease.mtu)
+    };
+    if !plan.leases.networks.get(&bridge).is_some_and(is_as_wished)
+        && let Some(lease) = plan.leases_mut().networks.get_mut(&bridge)
+    {
         lease.isolated = network.isolated;
         lease.mtu = network.mtu.unwrap_or(lease.mtu);
     }
@@ -135,19 +157,21 @@ fn written(world: &World<'_>, networks: &Networks) -> BTreeMap<String, BTreeSet<
 /// Plans the networks that are needed (wanted, or still in use by an old incarnation), and lets go of the others.
 pub(crate) fn unwanted(world: &World<'_>, networks: &Networks, plan: &mut Plan) {
     let wanted: BTreeSet<&String> = networks.current.values().collect();
-    let in_use: BTreeSet<String> = world
-        .observed
-        .containers
-        .values()
+    let known = world.observed.containers.values();
+    let noted = plan.records.iter().flat_map(|record| &record.spec.attachments);
+    let in_use: BTreeSet<String> = known
         .flat_map(|seen| &seen.record.spec.attachments)
-        .chain(plan.records.iter().flat_map(|record| &record.spec.attachments))
-        .map(|attachment| attachment.bridge.clone())
+        .chain(noted)
+        .map(|attachment| &attachment.bridge)
+        // Nearly all are, and need no second look.
+        .filter(|bridge| !wanted.contains(bridge))
+        .cloned()
         .collect();
-    let leases = plan.leases.networks.clone();
-    for (bridge, lease) in &leases {
+    let promised = Arc::clone(&plan.leases);
+    for (bridge, lease) in &promised.networks {
         let is_bridge = lease.driver == Driver::Bridge;
         if !wanted.contains(bridge) && !in_use.contains(bridge) {
-            plan.leases.release_network(bridge);
+            plan.leases_mut().release_network(bridge);
             if is_bridge {
                 plan.gone_networks.push(GoneNetwork {
                     id: Some(lease.id.clone()),
@@ -161,17 +185,21 @@ pub(crate) fn unwanted(world: &World<'_>, networks: &Networks, plan: &mut Plan) 
         if !is_bridge {
             continue;
         }
-        let spec = network_spec(bridge, lease, &world.observed.containers);
-        guard(&mut plan.firewall, lease, &spec);
+        guard(world, &mut plan.firewall, bridge, lease);
+        let is_there = world.observed.bridges.contains(bridge);
         let before = world.leases.networks.get(bridge);
+        if is_there && before == Some(lease) {
+            continue;
+        }
+        let spec = network_spec(bridge, lease, &world.observed.containers);
         let before = before.map(|lease| network_spec(bridge, lease, &world.observed.containers));
-        if before.as_ref() != Some(&spec) || !world.observed.bridges.contains(bridge) {
+        if !is_there || before.as_ref() != Some(&spec) {
             plan.networks.push(spec);
         }
     }
     // Bridges of ours that no lease knows: left behind by a crash between making and storing, or by an older store.
     for bridge in world.observed.bridges.iter().chain(&world.observed.damaged) {
-        if !leases.contains_key(bridge) {
+        if !promised.networks.contains_key(bridge) {
             plan.gone_networks.push(GoneNetwork {
                 id: None,
                 bridge: bridge.clone(),
@@ -182,22 +210,23 @@ pub(crate) fn unwanted(world: &World<'_>, networks: &Networks, plan: &mut Plan) 
 }
 
 /// What the kernel's table must know of a network.
-fn guard(firewall: &mut Firewall, lease: &NetworkLease, spec: &NetworkSpec) {
-    firewall.bridges.insert(spec.bridge.clone());
+fn guard(world: &World<'_>, firewall: &mut Firewall, bridge: &str, lease: &NetworkLease) {
+    firewall.bridges.insert(bridge.to_owned());
     if lease.isolated {
-        firewall.isolated.insert(spec.bridge.clone());
+        firewall.isolated.insert(bridge.to_owned());
     }
     if lease.internal {
         return;
     }
-    firewall.outward.insert(spec.bridge.clone());
+    firewall.outward.insert(bridge.to_owned());
     firewall.masquerade4.insert(lease.v4);
     firewall.masquerade6.extend(lease.v6);
     // Who still answers at a former address is hidden there too.
-    for member in spec.retiring.iter().flat_map(|left| &left.members) {
+    let left = lease.retiring.iter();
+    for member in left.flat_map(|left| members(bridge, left.range, &world.observed.containers)) {
         match member {
-            IpAddr::V4(ip) => drop(firewall.masquerade4.insert((*ip).into())),
-            IpAddr::V6(ip) => drop(firewall.masquerade6.insert((*ip).into())),
+            IpAddr::V4(ip) => drop(firewall.masquerade4.insert(ip.into())),
+            IpAddr::V6(ip) => drop(firewall.masquerade6.insert(ip.into())),
         }
     }
 }
@@ -240,7 +269,7 @@ pub(crate) fn leg(bridge: &str) -> String {
 pub fn network_spec(
     bridge: &str,
     lease: &NetworkLease,
-    containers: &BTreeMap<ContainerId, Observation>,
+    containers: &BTreeMap<ContainerId, Arc<Observation>>,
 ) -> NetworkSpec {
     NetworkSpec {
         id: lease.id.clone(),
@@ -270,7 +299,11 @@ pub fn network_spec(
 }
 
 /// Who has an address in a range on a bridge.
-fn members(bridge: &str, range: IpNetwork, containers: &BTreeMap<ContainerId, Observation>) -> Vec<IpAddr> {
+fn members(
+    bridge: &str,
+    range: IpNetwork,
+    containers: &BTreeMap<ContainerId, Arc<Observation>>,
+) -> Vec<IpAddr> {
     let links = containers.values().flat_map(|seen| &seen.record.spec.attachments);
     let held = links.filter(|link| link.bridge == bridge).flat_map(|link| {
         let current = [

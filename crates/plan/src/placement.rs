@@ -4,12 +4,16 @@
 //! connects it to a network or disconnects it. What it was made from stays the same, so it is not replaced: the links of
 //! a running container are changed under it, and what is noted down of one that doesn't run is corrected.
 
+mod in_place;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use linkspan_site::{Attachment as Wish, Driver};
 use serde::{Deserialize, Serialize};
+
+pub(crate) use in_place::InPlace;
 
 use crate::lease::LeaseError;
 use crate::lifecycle::{Serving, give, is_leaving};
@@ -196,9 +200,20 @@ pub(crate) fn addresses(attachments: &[Attachment]) -> Vec<IpAddr> {
 }
 
 /// Plans for every container that isn't where it should be.
-pub(crate) fn follow(world: &World<'_>, networks: &Networks, serving: &Serving, plan: &mut Plan) {
+pub(crate) fn follow(
+    world: &World<'_>,
+    networks: &Networks,
+    serving: &Serving,
+    in_place: &mut InPlace,
+    plan: &mut Plan,
+) {
+    in_place.begin(networks);
     for (id, seen) in &world.observed.containers {
         if seen.busy.is_some() || is_leaving(plan, seen) {
+            continue;
+        }
+        let is_current = serving.current.contains(id);
+        if in_place.holds(world, plan, id, seen, is_current) {
             continue;
         }
         let noted = plan.records.iter().position(|record| record.spec.id == *id);
@@ -206,7 +221,6 @@ pub(crate) fn follow(world: &World<'_>, networks: &Networks, serving: &Serving, 
             .and_then(|at| plan.records.get(at))
             .unwrap_or(&seen.record)
             .clone();
-        let is_current = serving.current.contains(id);
         let to = match wanted(world, networks, plan, &record, is_current) {
             Ok(to) => to,
             Err(error) => {
@@ -219,6 +233,9 @@ pub(crate) fn follow(world: &World<'_>, networks: &Networks, serving: &Serving, 
             }
         };
         if to == record.spec.placement() {
+            if noted.is_none() {
+                in_place.note(world, plan, id, seen, is_current);
+            }
             continue;
         }
         let runs = matches!(seen.run, Run::Running { .. });
@@ -317,16 +334,16 @@ fn wanted(
         places.push(Place::new(bridge, wish, former(bridge)));
     }
     for place in &places {
-        plan.leases
+        plan.leases_mut()
             .give_up_other(place.bridge, &spec.id, place.fixed4, place.fixed6);
     }
-    let attachments = place(&spec.id, &places, &mut plan.leases, networks)?;
+    let attachments = place(&spec.id, &places, plan.leases_mut(), networks)?;
     for left in spec
         .attachments
         .iter()
         .filter(|old| places.iter().all(|place| place.bridge != old.bridge))
     {
-        plan.leases.release_address(&left.bridge, &spec.id);
+        plan.leases_mut().release_address(&left.bridge, &spec.id);
     }
     let hosts = hosts(spec, &attachments, &plan.leases);
     Ok(Placement {

@@ -4,14 +4,14 @@
 //! a riddle. Of a run of ports all or none are published. A long run is one element where it keeps its numbers, and is
 //! not held: ten thousand sockets would cost more than they are worth.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use linkspan_site::{Action, Container, ContainerName, Driver, Port, ProjectName, Protocol, Site, Target};
 
 use crate::lease::mix;
 use crate::lifecycle::Serving;
-use crate::{Attachment, ContainerSpec, Dnat, HostPort, Leases, Plan, Slot, World, service_id};
+use crate::{Attachment, ContainerSpec, Dnat, HostPort, Plan, Slot, World, service_id};
 
 /// First port that is tried for a port that asks for any: the range that RFC 6335 leaves to private use.
 const ANY_PORT_FIRST: u16 = 49_152;
@@ -33,7 +33,7 @@ pub(crate) fn publish(
     for written in &container.ports {
         let mut run = written.clone();
         if run.host_port == 0 {
-            let Some(number) = any_port(world, &mut plan.leases, &service, &run) else {
+            let Some(number) = any_port(world, plan, &service, &run) else {
                 let why = "no free host port is left for it".to_owned();
                 plan.fail(project, name.to_string(), why);
                 continue;
@@ -80,23 +80,27 @@ pub fn held_ports(run: &Port) -> Vec<HostPort> {
     held(run).map(|(at, _)| at).collect()
 }
 
-/// Ports inside on which a container serves, as far as its file says: those that it publishes, and those that routes
+/// Ports inside on which each container of a site serves, as far as its file says: those that it publishes, and those that routes
 /// lead to. A run of ports says where it may serve, not where it does.
-pub(crate) fn served(site: &Site, slot: &Slot, container: &Container) -> BTreeSet<(Protocol, u16)> {
-    let published = container
-        .ports
-        .iter()
-        .filter(|port| port.count == 1)
-        .map(|port| (port.protocol, port.container_port));
-    let targets = site.routes.iter().filter_map(|route| match &route.action {
-        Action::Forward(targets) => Some(targets),
-        Action::Redirect { .. } => None,
-    });
-    let routed = targets.flatten().filter_map(|target| match target {
-        Target::Container { name, port } if *name == slot.container => Some((Protocol::Tcp, *port)),
-        _ => None,
-    });
-    published.chain(routed).collect()
+pub(crate) fn served(site: &Site) -> BTreeMap<&ContainerName, BTreeSet<(Protocol, u16)>> {
+    let mut served: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for (name, container) in &site.containers {
+        for port in container.ports.iter().filter(|port| port.count == 1) {
+            let ports = served.entry(name).or_default();
+            ports.insert((port.protocol, port.container_port));
+        }
+    }
+    for route in &site.routes {
+        let Action::Forward(targets) = &route.action else {
+            continue;
+        };
+        for target in targets {
+            if let Target::Container { name, port } = target {
+                served.entry(name).or_default().insert((Protocol::Tcp, *port));
+            }
+        }
+    }
+    served
 }
 
 /// One element for a run that keeps its numbers, else one for each port.
@@ -174,7 +178,7 @@ fn reachable(spec: &ContainerSpec, v4: bool) -> Option<IpAddr> {
 }
 
 /// A free port for one that asks for any, the same as long as it is free.
-fn any_port(world: &World<'_>, leases: &mut Leases, service: &str, port: &Port) -> Option<u16> {
+fn any_port(world: &World<'_>, plan: &mut Plan, service: &str, port: &Port) -> Option<u16> {
     let key = format!(
         "{service}/{}:{}/{:?}",
         port.host_ip, port.container_port, port.protocol
@@ -185,6 +189,7 @@ fn any_port(world: &World<'_>, leases: &mut Leases, service: &str, port: &Port) 
             address: SocketAddr::new(port.host_ip, number),
         })
     };
+    let leases = &plan.leases;
     if let Some(held) = leases.ports.get(&key)
         && !foreign(*held)
     {
@@ -208,7 +213,7 @@ fn any_port(world: &World<'_>, leases: &mut Leases, service: &str, port: &Port) 
         .find(|number| {
             !taken.contains(number) && !foreign(*number) && !runs.iter().any(|run| run.contains(number))
         })?;
-    leases.ports.insert(key, found);
+    plan.leases_mut().ports.insert(key, found);
     Some(found)
 }
 

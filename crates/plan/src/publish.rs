@@ -104,7 +104,9 @@ pub struct Asker {
 pub(crate) fn publish(world: &World<'_>, serving: &Serving, plan: &mut Plan) {
     let mut names = Names::default();
     for (project, site) in &world.desired.projects {
+        let served = ports::served(site);
         for (name, container) in &site.containers {
+            let served = served.get(name);
             publish_service(world, serving, plan, project, name, container);
             ports::publish(world, serving, plan, project, name, container);
             for index in 1..=container.replicas {
@@ -113,7 +115,7 @@ pub(crate) fn publish(world: &World<'_>, serving: &Serving, plan: &mut Plan) {
                     container: name.clone(),
                     index,
                 };
-                publish_names(world, serving, site, &slot, container, &mut names);
+                publish_names(world, serving, (site, container, served), &slot, &mut names);
             }
         }
     }
@@ -205,10 +207,9 @@ impl Names {
     fn add(&mut self, bridge: &str, name: &str, addresses: &[IpAddr]) {
         let key = (bridge.to_owned(), name.to_ascii_lowercase());
         let held = self.names.entry(key).or_default();
-        for ip in addresses {
-            if !held.contains(ip) {
-                held.push(*ip);
-            }
+        // One that is called so for two reasons comes twice in a row.
+        if !held.ends_with(addresses) {
+            held.extend(addresses);
         }
     }
 }
@@ -216,14 +217,12 @@ impl Names {
 fn publish_names(
     world: &World<'_>,
     serving: &Serving,
-    site: &Site,
+    (site, container, served): (&Site, &Container, Option<&BTreeSet<(Protocol, u16)>>),
     slot: &Slot,
-    container: &Container,
     names: &mut Names,
 ) {
     let ids = serving.ready.get(slot).or_else(|| serving.running.get(slot));
     let by_hand = world.desired.connections.get(slot);
-    let ports = ports::served(site, slot, container);
     for seen in ids
         .into_iter()
         .flatten()
@@ -262,7 +261,7 @@ fn publish_names(
                 address: *address,
                 name: shown.clone(),
             }));
-            for (protocol, port) in &ports {
+            for (protocol, port) in served.into_iter().flatten() {
                 for name in [&own[0], &own[1], &own[2]] {
                     let key = (link.bridge.clone(), name.to_ascii_lowercase(), *protocol, *port);
                     names.locations.entry(key).or_default().push(shown.clone());

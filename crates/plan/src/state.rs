@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
@@ -19,7 +20,7 @@ pub struct World<'a> {
     /// What is.
     pub observed: &'a Observed,
     /// What was promised before.
-    pub leases: &'a Leases,
+    pub leases: &'a Arc<Leases>,
     /// The daemon's settings.
     pub settings: &'a Settings,
     /// Milliseconds since the epoch.
@@ -34,7 +35,7 @@ pub struct Desired {
     /// Grows with every change.
     pub generation: u64,
     /// Sites that are up.
-    pub projects: BTreeMap<ProjectName, Site>,
+    pub projects: BTreeMap<ProjectName, Arc<Site>>,
     /// Containers that somebody stopped or removed by hand; forgotten at the next `up`.
     pub held_back: BTreeMap<Slot, HeldBack>,
     /// Times that somebody asked for a restart.
@@ -255,9 +256,9 @@ pub struct Observed {
     /// Ranges that others use.
     pub claims: Vec<Claim>,
     /// Known incarnations.
-    pub containers: BTreeMap<ContainerId, Observation>,
+    pub containers: BTreeMap<ContainerId, Arc<Observation>>,
     /// Images by the name that sites call them, and by the id that a name was pinned to.
-    pub images: BTreeMap<String, Image>,
+    pub images: BTreeMap<String, Arc<Image>>,
     /// Does the host have IPv6?
     pub ipv6: bool,
     /// MTU of the way out.

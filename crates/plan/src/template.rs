@@ -1,12 +1,18 @@
 //! From a container as declared and its image to everything that makes it, but for id and addresses.
 
+mod known;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use linkspan_site::{
-    CAPABILITIES, Container, ContainerName, ExtraHost, MountSource, ProjectName, Site, signal_number,
+    CAPABILITIES, Container, ContainerName, ExtraHost, MountSource, NetworkName, ProjectName, Site,
+    signal_number,
 };
 use serde::Serialize;
+
+pub(crate) use known::{Named, Templates};
 
 use crate::lease::LeaseError;
 use crate::network::Networks;
@@ -60,23 +66,36 @@ struct Link {
     priority: i32,
 }
 
+/// All that a template is made from.
+#[derive(Debug, Clone)]
+pub(crate) struct Ingredients<'a> {
+    pub(crate) site: &'a Arc<Site>,
+    pub(crate) slot: &'a Slot,
+    pub(crate) container: &'a Container,
+    pub(crate) image: &'a Arc<Image>,
+    /// Of the networks that it is declared to be on.
+    pub(crate) bridges: BTreeMap<&'a NetworkName, &'a String>,
+    pub(crate) namespace: NetworkNamespace,
+    pub(crate) settings: &'a Settings,
+}
 impl Template {
     /// Joins what the site says with what the image says, as Docker does.
-    pub(crate) fn new(
-        site: &Site,
-        slot: &Slot,
-        container: &Container,
-        image: &Image,
-        bridges: &BTreeMap<&str, String>,
-        namespace: NetworkNamespace,
-        settings: &Settings,
-    ) -> Self {
+    fn new(ingredients: &Ingredients<'_>) -> Self {
+        let Ingredients {
+            site,
+            slot,
+            container,
+            image,
+            bridges,
+            namespace,
+            settings,
+        } = ingredients;
         let links = container
             .networks
             .iter()
             .filter_map(|(name, wish)| {
-                bridges.get(name.as_str()).map(|bridge| Link {
-                    bridge: bridge.clone(),
+                bridges.get(name).map(|bridge| Link {
+                    bridge: (*bridge).clone(),
                     fixed4: wish.ipv4_address,
                     fixed6: wish.ipv6_address,
                     mac: wish.mac_address,
@@ -85,14 +104,14 @@ impl Template {
             })
             .collect();
         Self {
-            spec: spec(site, slot, container, image, namespace, settings),
+            spec: spec(site, slot, container, image, namespace.clone(), settings),
             image_id: image.id.clone(),
             links,
         }
     }
 
-    /// Names the template: another hash means another incarnation. The restart policy is left out, it may change live.
-    pub(crate) fn hash(&self) -> String {
+    /// Names the template. The restart policy is left out, it may change live.
+    fn hash(&self) -> String {
         let mut named = self.clone();
         named.spec.restart = linkspan_site::Restart::No;
         let text = serde_json::to_vec(&named).unwrap_or_default();
@@ -109,13 +128,7 @@ impl Template {
         )
     }
 
-    /// Neither site nor image says what to run.
-    pub(crate) fn is_without_program(&self) -> bool {
-        self.spec.args.is_empty()
-    }
-
-    /// Two of it at once would fight over data or over an address.
-    pub(crate) fn is_exclusive(&self) -> bool {
+    fn is_exclusive(&self) -> bool {
         let data = self
             .spec
             .mounts

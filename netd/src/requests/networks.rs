@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use linkspan_api::v1::{ConnectRequest, NetworkRequest};
-use linkspan_plan::{ContainerId, NetworkId, NetworkLease, Slot, World, admit_network};
+use linkspan_plan::{ContainerId, Desired, NetworkId, NetworkLease, Slot, World, admit_network};
 use linkspan_site::{Attachment, Network, NetworkMode, NetworkName, Sources};
 use serde_json::{Map, Value, json};
 
@@ -77,7 +77,7 @@ impl Reconciler {
             linkspan_plan::Refusal::Network(error) => malformed(&name, vec![error.to_string()]),
             other => Rejection::Conflict(vec![other.to_string()]),
         })?;
-        let mut desired = self.desired.clone();
+        let mut desired = Desired::clone(&self.desired);
         desired.networks.insert(name, network);
         self.replace_desired(desired).await
     }
@@ -90,7 +90,7 @@ impl Reconciler {
                 "network `{id}` is in use by {users}; take them off it or down first"
             )]));
         }
-        let mut desired = self.desired.clone();
+        let mut desired = Desired::clone(&self.desired);
         desired.networks.remove(&name);
         for wishes in desired.connections.values_mut() {
             wishes.remove(&id);
@@ -100,7 +100,7 @@ impl Reconciler {
     }
 
     async fn prune_networks(&mut self) -> Result<Vec<String>, Rejection> {
-        let mut desired = self.desired.clone();
+        let mut desired = Desired::clone(&self.desired);
         let unused = |name: &NetworkName| self.users(&NetworkId(name.to_string())).is_none();
         let gone: Vec<NetworkName> = desired
             .networks
@@ -160,7 +160,7 @@ impl Reconciler {
                 )));
             }
         }
-        let mut desired = self.desired.clone();
+        let mut desired = Desired::clone(&self.desired);
         for slot in slots {
             self.has_networks(&slot)?;
             desired
@@ -174,7 +174,7 @@ impl Reconciler {
 
     async fn disconnect(&mut self, word: &str, container: &str) -> Result<(), Rejection> {
         let id = self.network(word)?;
-        let mut desired = self.desired.clone();
+        let mut desired = Desired::clone(&self.desired);
         for slot in self.slots(container)? {
             let is_on_it = self.seen.values().any(|seen| {
                 let mut links = seen.record.spec.attachments.iter();

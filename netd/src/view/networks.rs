@@ -1,5 +1,7 @@
 //! Networks as people see them.
 
+use std::sync::Arc;
+
 use ipnetwork::{IpNetwork, Ipv4Network};
 use linkspan_api::v1::{
     ChoiceView, ClaimView, NetworkDetail, NetworkMember, NetworkReport, NetworkView, PoolHolder, PoolView,
@@ -13,7 +15,7 @@ use crate::reconcile::View;
 /// What is known of networks beside what is desired.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ground {
-    pub(crate) leases: Leases,
+    pub(crate) leases: Arc<Leases>,
     pub(crate) conflicts: Vec<Conflict>,
     /// Ranges of others.
     pub(crate) claims: Vec<Claim>,

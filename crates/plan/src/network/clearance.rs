@@ -22,19 +22,24 @@ const MOST_RETIRING: usize = 4;
 
 /// Moves a network out of the way, or says why it stays. Gives up former ranges whose time is over.
 pub(super) fn keep_clear(world: &World<'_>, plan: &mut Plan, bridge: &str, network: &Network) {
-    let Some(lease) = plan.leases.networks.get_mut(bridge) else {
+    let Some(lease) = plan.leases.networks.get(bridge) else {
         return;
     };
     if lease.driver != Driver::Bridge {
         return;
     }
-    lease.retiring.retain(|left| left.until_ms > world.now_ms);
-    if let Some(until_ms) = lease.retiring.iter().map(|left| left.until_ms).min() {
-        plan.wake_at(until_ms);
+    let is_over = |left: &Retiring| left.until_ms <= world.now_ms;
+    if lease.retiring.iter().any(is_over)
+        && let Some(lease) = plan.leases_mut().networks.get_mut(bridge)
+    {
+        lease.retiring.retain(|left| !is_over(left));
     }
     let Some(lease) = plan.leases.networks.get(bridge).cloned() else {
         return;
     };
+    if let Some(until_ms) = lease.retiring.iter().map(|left| left.until_ms).min() {
+        plan.wake_at(until_ms);
+    }
     let v4 = Some((IpNetwork::V4(lease.v4), network.subnet.is_some()));
     let v6 = lease
         .v6
@@ -61,7 +66,7 @@ pub(super) fn keep_clear(world: &World<'_>, plan: &mut Plan, bridge: &str, netwo
         });
     }
     if moves {
-        plan.leases.relocate(bridge);
+        plan.leases_mut().relocate(bridge);
     }
 }
 
@@ -97,7 +102,7 @@ fn goal(world: &World<'_>, plan: &Plan, lease: &NetworkLease, range: IpNetwork) 
 fn leave(world: &World<'_>, plan: &mut Plan, bridge: &str, range: IpNetwork, to: IpNetwork) {
     let until_ms = world.now_ms.saturating_add(RETIRE_MS);
     plan.wake_at(until_ms);
-    let Some(lease) = plan.leases.networks.get_mut(bridge) else {
+    let Some(lease) = plan.leases_mut().networks.get_mut(bridge) else {
         return;
     };
     let (gateway, resolver) = match (range, to) {

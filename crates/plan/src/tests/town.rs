@@ -1,9 +1,11 @@
 //! A town of containers that exists only in memory: plans are carried out on it at once, and a test looks at what was
 //! planned and at what came of it.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use linkspan_site::{Site, Sources};
@@ -13,9 +15,10 @@ use crate::*;
 pub(crate) struct Town {
     pub(crate) desired: Desired,
     pub(crate) observed: Observed,
-    pub(crate) leases: Leases,
+    pub(crate) leases: Arc<Leases>,
     pub(crate) settings: Settings,
     pub(crate) now_ms: u64,
+    planner: RefCell<Planner>,
 }
 
 impl Town {
@@ -27,7 +30,7 @@ impl Town {
                 command: vec!["serve".to_owned()],
                 ..Image::default()
             };
-            (name.to_owned(), image)
+            (name.to_owned(), image.into())
         });
         Self {
             desired: Desired::default(),
@@ -37,7 +40,7 @@ impl Town {
                 mtu: 1500,
                 ..Observed::default()
             },
-            leases: Leases::default(),
+            leases: Arc::default(),
             settings: Settings {
                 seed: 1,
                 machine: 2,
@@ -56,24 +59,29 @@ impl Town {
                 hold: Duration::from_secs(30),
             },
             now_ms: 1_000_000,
+            planner: RefCell::default(),
         }
     }
 
     pub(crate) fn up(&mut self, text: &str) -> &mut Self {
         let site = site(text);
-        self.desired.projects.insert(site.name.clone(), site);
+        self.desired.projects.insert(site.name.clone(), site.into());
         self.desired.generation += 1;
         self
     }
 
+    /// Whoever remembers former plans makes the same as one who doesn't.
     pub(crate) fn plan(&self) -> Plan {
-        plan(&World {
+        let world = World {
             desired: &self.desired,
             observed: &self.observed,
             leases: &self.leases,
             settings: &self.settings,
             now_ms: self.now_ms,
-        })
+        };
+        let plan = self.planner.borrow_mut().plan(&world);
+        assert_eq!(plan, crate::plan(&world));
+        plan
     }
 
     /// Makes a plan, carries it out, and tells what it was.
@@ -86,13 +94,15 @@ impl Town {
                 .observed
                 .containers
                 .entry(record.spec.id.clone())
-                .or_insert(Observation {
-                    record: record.clone(),
-                    run: Run::Absent,
-                    busy: None,
-                    rests_until_ms: 0,
+                .or_insert_with(|| {
+                    Arc::new(Observation {
+                        record: record.clone(),
+                        run: Run::Absent,
+                        busy: None,
+                        rests_until_ms: 0,
+                    })
                 });
-            seen.record = record;
+            Arc::make_mut(seen).record = record;
         }
         self.observed
             .bridges
@@ -112,7 +122,7 @@ impl Town {
             self.observed.containers.remove(id);
             return;
         }
-        let seen = self.observed.containers.get_mut(job.id()).unwrap();
+        let seen = Arc::make_mut(self.observed.containers.get_mut(job.id()).unwrap());
         match job {
             Job::Start { .. } => {
                 seen.run = Run::Running {
@@ -229,11 +239,8 @@ impl Town {
     }
 
     pub(crate) fn container(&mut self, name: &str) -> &mut Observation {
-        self.observed
-            .containers
-            .values_mut()
-            .find(|seen| seen.record.spec.name == name)
-            .unwrap()
+        let mut containers = self.observed.containers.values_mut();
+        Arc::make_mut(containers.find(|seen| seen.record.spec.name == name).unwrap())
     }
 
     pub(crate) fn dies(&mut self, name: &str, code: i32) {
