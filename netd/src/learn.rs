@@ -185,6 +185,12 @@ impl Reconciler {
     }
 
     pub(crate) fn learn_done(&mut self, done: Done) {
+        let id = done.id.clone();
+        self.learn_outcome(done);
+        self.look_inside_after(&id);
+    }
+
+    fn learn_outcome(&mut self, done: Done) {
         let Some(seen) = self.seen.get_mut(&done.id).map(Arc::make_mut) else {
             return;
         };
@@ -209,6 +215,7 @@ impl Reconciler {
                     health,
                 };
                 seen.record.error = None;
+                self.inside.mended(&done.id);
                 let links = seen
                     .record
                     .spec
@@ -232,10 +239,12 @@ impl Reconciler {
                     .iter()
                     .map(|link| link.host_link.clone());
                 self.host.made_links.extend(links);
-                self.emit_for(&done.id, "container", &name, "repaired", "its links are back");
+                let detail = self.inside.mended(&done.id);
+                self.emit_for(&done.id, "container", &name, "repaired", &detail);
             }
             Ok(Outcome::Moved { bound }) => {
                 let Job::Move { to, .. } = done.job else { return };
+                self.inside.mended(&done.id);
                 seen.record.spec.put(*to);
                 let links = &seen.record.spec.attachments;
                 let at: Vec<String> = links.iter().map(|link| link.v4.ip().to_string()).collect();
@@ -269,6 +278,7 @@ impl Reconciler {
                 self.emit_for(&done.id, "container", &name, "removed", "");
                 self.seen.remove(&done.id);
                 self.ended.remove(&done.id);
+                self.inside.forget(&done.id);
                 self.drains.remove(&done.id);
                 if let Some(probe) = self.probing.remove(&done.id) {
                     probe.abort();

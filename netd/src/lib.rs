@@ -4,6 +4,7 @@ mod certs;
 mod events;
 mod execute;
 mod http;
+mod inside;
 mod learn;
 mod observe;
 mod publish;

@@ -20,7 +20,7 @@ use std::time::Duration;
 use linkspan_api::feed;
 use linkspan_api::v1::{Event, SiteSource};
 use linkspan_containers::Containers;
-use linkspan_hostnet::{Accept, CoexistError, Hint, HostNet};
+use linkspan_hostnet::{Accept, CoexistError, Hint, HostNet, SandboxHints};
 use linkspan_images::Store as Images;
 use linkspan_plan::{
     Conflict, ContainerId, Desired, HostPort, Job, Leases, NetworkId, Observation, Plan, Planner, Published,
@@ -35,6 +35,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::certs::Authority;
 use crate::events::{Events, now_ms};
 use crate::execute::Done;
+use crate::inside::{Inside, Looked};
 use crate::ready::Ready;
 use crate::requests::Request;
 use crate::resolv::Resolv;
@@ -100,6 +101,7 @@ pub(crate) struct Reconciler {
     pub(crate) sources: BTreeMap<String, Arc<SiteSource>>,
     pub(crate) seen: BTreeMap<ContainerId, Arc<Observation>>,
     pub(crate) host: Host,
+    pub(crate) inside: Inside,
     pub(crate) sockets: Sockets,
     pub(crate) shards: u32,
     pub(crate) foreign_ports: BTreeSet<HostPort>,
@@ -156,6 +158,7 @@ pub(crate) struct Inboxes {
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) containers: mpsc::UnboundedReceiver<linkspan_containers::Event>,
     pub(crate) hints: mpsc::Receiver<linkspan_hostnet::Hint>,
+    pub(crate) inside: SandboxHints,
     pub(crate) notes: mpsc::UnboundedReceiver<Note>,
     pub(crate) stop: watch::Receiver<bool>,
 }
@@ -165,6 +168,8 @@ enum News {
     Request(Request),
     Container(linkspan_containers::Event),
     Hint(Hint),
+    Inside(BTreeSet<String>),
+    Looked(Looked),
     Note(Note),
     NameServers,
     Accepts(Accepts),
@@ -214,6 +219,8 @@ impl Reconciler {
             Some(note) = inboxes.notes.recv() => News::Note(note),
             Some(request) = inboxes.requests.recv() => News::Request(request),
             Some(hint) = inboxes.hints.recv() => News::Hint(hint),
+            Some(ended) = self.inside.looks.join_next() => ended.map_or(News::Nothing, News::Looked),
+            sandboxes = inboxes.inside.changed() => News::Inside(sandboxes),
             () = self.resolv.changed() => News::NameServers,
             () = sleep_until(again) => News::Timer,
         }
@@ -271,6 +278,8 @@ impl Reconciler {
                 // The older packet filter tells nobody of its changes.
                 self.coexist();
             }
+            News::Inside(sandboxes) => self.learn_inside(sandboxes),
+            News::Looked(looked) => self.learn_looked(looked),
             News::Accepts(accepts) => self.learn_accepts(accepts),
             News::Note(note) => self.learn_note(note),
             News::NameServers => self.learn_name_servers(),

@@ -23,6 +23,7 @@ use crate::Config;
 use crate::certs::{Authority, CertError};
 use crate::events::{Events, now_ms};
 use crate::http::{self, Api, ApiError};
+use crate::inside::Inside;
 use crate::learn::plan_health;
 use crate::reconcile::{Host, Inboxes, Reconciler, View};
 use crate::resolv::{self, Resolv};
@@ -117,7 +118,7 @@ impl Netd {
             root: "/".into(),
         })
         .await?;
-        let hints = hostnet.watch();
+        let (hints, inside) = (hostnet.watch(), hostnet.watch_sandboxes());
         let images = Images::open(linkspan_images::Config {
             state_dir: config.state_dir.clone(),
             binary: config.binary.clone(),
@@ -172,6 +173,7 @@ impl Netd {
                 .map(|(name, source)| (name, source.into()))
                 .collect(),
             host: Host::default(),
+            inside: Inside::default(),
             sockets,
             shards: u32::try_from(workers).unwrap_or(1),
             foreign_ports: BTreeSet::new(),
@@ -202,6 +204,7 @@ impl Netd {
         };
         reconciler.look_at_host().await;
         reconciler.adopt(contents.records).await;
+        reconciler.look_inside_all();
         if let Some(note) = found {
             reconciler.learn_note(note);
         }
@@ -210,6 +213,7 @@ impl Netd {
             requests: request_inbox,
             containers: container_inbox,
             hints,
+            inside,
             notes: notes_inbox,
             stop: stopped,
         };

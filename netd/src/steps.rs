@@ -78,7 +78,8 @@ impl Reconciler {
             .iter()
             .filter(|link| link.driver == Driver::Bridge);
         let lost = bridges.filter(|link| !is_there(&link.host_link));
-        let lost: Vec<String> = lost.map(|link| format!("link `{}`", link.host_link)).collect();
+        let lost = lost.map(|link| format!("link `{}`", link.host_link));
+        let lost: Vec<String> = lost.chain(self.inside.lost(&spec.id).cloned()).collect();
         if lost.is_empty() {
             "its bridge was made anew".to_owned()
         } else {
@@ -287,6 +288,9 @@ impl Reconciler {
                 Job::Attach { .. } => self.lost_links(&spec),
                 _ => String::new(),
             };
+            if matches!(job, Job::Attach { .. }) {
+                self.inside.mend(&id, &detail);
+            }
             self.emit(
                 Some(slot.project.as_str()),
                 "container",

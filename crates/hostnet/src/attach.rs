@@ -13,7 +13,7 @@ use linkspan_site::Driver;
 
 use crate::link::{Link, Links, route_socket};
 use crate::pair::{self, Pair};
-use crate::{AttachError, netns, sysctl};
+use crate::{AttachError, netns};
 
 use lan::LanLink;
 use placing::Placing;
@@ -36,7 +36,7 @@ pub(crate) async fn attach(host: &Links, netns: &Path, attachment: &Attachment) 
         Some(lan) => lan.lay(host, &inside, netns).await?,
         None => lay_veth(host, &inside, netns, attachment).await?,
     };
-    let placing = Placing::new(attachment);
+    let placing = Placing::new(attachment, &laid.inner);
     placing.give(&inside, &laid.inner, laid.fresh).await?;
     let up = pair::bring_up(&inside, &laid.inner).await;
     up.map_err(|error| match &lan {
@@ -52,7 +52,7 @@ pub(crate) async fn attach(host: &Links, netns: &Path, attachment: &Attachment) 
     }
     if let Some(v6) = attachment
         .v6
-        .filter(|_| sysctl::has_ipv6() && !laid.ends.is_empty())
+        .filter(|_| laid.inner.speaks6 && !laid.ends.is_empty())
         && !pair::in_force(&inside, v6.ip()).await
     {
         tracing::warn!(link = attachment.link, address = %v6, "the address is slow to come into force");

@@ -227,6 +227,17 @@ pub enum AttachError {
     Namespace(#[from] NamespaceError),
 }
 
+/// A sandbox could not be looked into.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    /// A listing failed.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The sandbox isn't there.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+}
+
 /// The table could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FirewallError {

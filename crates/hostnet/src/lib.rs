@@ -10,6 +10,7 @@ mod coexist;
 mod conntrack;
 mod error;
 mod foreign;
+mod inside;
 mod link;
 mod netlink;
 mod netns;
@@ -23,7 +24,7 @@ mod state;
 mod sysctl;
 mod watch;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,7 +38,7 @@ use link::Links;
 use netlink::NetfilterSocket;
 use nft::Table;
 use observe::Files;
-use watch::Watch;
+use watch::{SandboxWatch, Watch};
 
 pub use coexist::{Accept, AcceptChange};
 pub use error::*;
@@ -45,6 +46,7 @@ pub use foreign::{Backend, Flow, ForeignChain, ForeignEffect, Outcome, Owner};
 pub use nft::{RuleView, SetView};
 pub use sandbox::sandbox_main;
 pub use state::*;
+pub use watch::SandboxHints;
 
 /// What the networking of a daemon needs to know.
 #[derive(Debug, Clone)]
@@ -72,6 +74,7 @@ struct Inner {
     flows: Arc<Mutex<NetfilterSocket>>,
     files: Arc<Mutex<Files>>,
     watch: Watch,
+    sandboxes: SandboxWatch,
 }
 
 impl HostNet {
@@ -95,6 +98,7 @@ impl HostNet {
         let inside = netns::within(&resolver::path(&config.run_dir), watch::routes).await?;
         let watch =
             Watch::start(inside, table.port(), table.stale(), &config.root).map_err(socket("changes"))?;
+        let sandboxes = SandboxWatch::start().map_err(socket("changes inside sandboxes"))?;
         let (table, flows) = (Arc::new(Mutex::new(table)), Arc::new(Mutex::new(flows)));
         Ok(Self {
             inner: Arc::new(Inner {
@@ -105,6 +109,7 @@ impl HostNet {
                 flows,
                 files,
                 watch,
+                sandboxes,
             }),
         })
     }
@@ -154,18 +159,42 @@ impl HostNet {
 
     /// Lets go of a container's namespaces; the kernel frees them when its last process is gone.
     pub async fn remove_sandbox(&self, name: &str) -> Result<(), SandboxError> {
+        self.inner.sandboxes.forget(name);
         Ok(sandbox::remove(&self.pins().join(name))?)
     }
 
     /// Puts a sandbox on a network, or repairs that. Returns when the link carries frames, so that a port published
     /// afterwards answers its first packet.
     pub async fn attach(&self, sandbox: &str, attachment: &Attachment) -> Result<(), AttachError> {
-        attach::attach(
-            &self.inner.host,
-            &self.pins().join(sandbox).join("net"),
-            attachment,
-        )
-        .await
+        let netns = self.pins().join(sandbox).join("net");
+        attach::attach(&self.inner.host, &netns, attachment).await?;
+        self.follow(sandbox, &netns).await;
+        Ok(())
+    }
+
+    /// What is missing inside a sandbox of these links, by the names of their host ends, in words for people. What was put
+    /// there beside it, or in its place, is left alone. From now on, changes inside are told, see
+    /// [`HostNet::watch_sandboxes`].
+    pub async fn missing_inside(
+        &self,
+        sandbox: &str,
+        attachments: &[Attachment],
+    ) -> Result<BTreeMap<String, Vec<String>>, LookError> {
+        let netns = self.pins().join(sandbox).join("net");
+        self.follow(sandbox, &netns).await;
+        inside::missing(&netns, attachments).await
+    }
+
+    async fn follow(&self, sandbox: &str, netns: &Path) {
+        match self.inner.host.number_of(netns).await {
+            Ok(number) => self.inner.sandboxes.follow(number, sandbox),
+            // It works; only what others change inside is noticed late.
+            Err(error) => tracing::warn!(
+                sandbox,
+                error = &error as &dyn std::error::Error,
+                "changes inside are not told"
+            ),
+        }
     }
 
     /// The sockets inside a sandbox that wait for peers at one of these very addresses, not at all addresses: whoever has
@@ -267,6 +296,12 @@ impl HostNet {
     /// receiver to stop.
     pub fn watch(&self) -> mpsc::Receiver<Hint> {
         self.inner.watch.subscribe()
+    }
+
+    /// Tells in which sandboxes something changed that [`HostNet::missing_inside`] would show, of all that were attached or
+    /// looked at; what we change ourselves is told too. There is one who is told.
+    pub fn watch_sandboxes(&self) -> SandboxHints {
+        self.inner.sandboxes.subscribe()
     }
 
     /// Removes everything that is ours: links, sandboxes, the resolver's namespace, the table, and our accept in others'.

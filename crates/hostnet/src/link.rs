@@ -2,6 +2,7 @@
 
 mod address;
 mod connected;
+mod number;
 mod route;
 mod rule;
 
@@ -68,6 +69,8 @@ pub(crate) struct Link {
     pub(crate) forwards4: bool,
     /// Same, IPv6; absent where the link has none.
     pub(crate) forwards6: Option<bool>,
+    /// Does it take IPv6 addresses?
+    pub(crate) speaks6: bool,
 }
 
 /// The kinds of links that we make.
@@ -255,10 +258,12 @@ fn read_families(link: &mut Link, families: &[AfSpecUnspec]) {
                     .any(|part| matches!(part, AfSpecInet::DevConf(conf) if conf.forwarding != 0));
             }
             AfSpecUnspec::Inet6(parts) => {
-                link.forwards6 = parts.iter().find_map(|part| match part {
-                    AfSpecInet6::DevConf(conf) => Some(conf.forwarding != 0),
+                let conf = parts.iter().find_map(|part| match part {
+                    AfSpecInet6::DevConf(conf) => Some(conf),
                     _ => None,
                 });
+                link.forwards6 = conf.map(|conf| conf.forwarding != 0);
+                link.speaks6 = conf.is_some_and(|conf| conf.disable_ipv6 == 0);
             }
             _ => {}
         }

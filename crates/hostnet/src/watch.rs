@@ -4,6 +4,7 @@
 //! is collected, and each kind told once. When messages were lost, everything counts as changed.
 
 mod files;
+mod sandboxes;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -27,6 +28,9 @@ use crate::Hint;
 use crate::netlink::messages;
 use crate::nft::{concerns_our_table, concerns_rules_of_others};
 use files::FilesWatch;
+
+pub use sandboxes::SandboxHints;
+pub(crate) use sandboxes::SandboxWatch;
 
 /// `NFNLGRP_NFTABLES` of `linux/netfilter/nfnetlink.h`.
 const GROUP_NFTABLES: u32 = 7;

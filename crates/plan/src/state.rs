@@ -251,6 +251,9 @@ pub struct Observed {
     pub damaged: BTreeSet<String>,
     /// Host ends of containers' links that exist.
     pub links: BTreeSet<String>,
+    /// Links of containers, by the names of their host ends, that lack something inside.
+    #[serde(default)]
+    pub damaged_links: BTreeSet<String>,
     /// Host ports that other programs hold; found out by trying to bind them.
     pub foreign_ports: BTreeSet<HostPort>,
     /// Ranges that others use.

@@ -382,6 +382,21 @@ fn a_bridge_or_link_that_somebody_removed_is_put_back() {
 }
 
 #[test]
+fn a_link_that_lacks_something_inside_is_attached_again_and_no_other() {
+    let mut town = Town::new();
+    town.up(SHOP).settle();
+    let link = town.container("shop-web-1").record.spec.attachments[0]
+        .host_link
+        .clone();
+    town.observed.damaged_links.insert(link);
+    let jobs = town.plan().jobs;
+    let id = town.container("shop-web-1").record.spec.id.clone();
+    assert_eq!(jobs, [Job::Attach { id }]);
+    town.observed.damaged_links.clear();
+    assert!(town.plan().is_empty());
+}
+
+#[test]
 fn a_hostname_and_a_host_port_have_one_owner() {
     let mut town = Town::new();
     let text = "name: one\nroutes: { a.test: 'web:80' }\ncontainers: { web: { image: 'shop:1', ports: ['8080:80'] } }\n";

@@ -7,7 +7,9 @@
 //! which the kernel made with the former address and which siblings' connections still need, is replaced by one that
 //! does too.
 //!
-//! Root of a container may add addresses and routes of its own. Ours bear our mark, and only those are taken away.
+//! Root of a container may add addresses and routes of its own. Ours bear our mark, and only those are taken away. A route
+//! of its own that leads where one of ours would lead, as that of a VPN that takes over the default route, stays in the
+//! place of ours.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -25,20 +27,28 @@ use crate::link::{Address, Holding, Link, Links, Neighbours};
 pub(super) struct Placing<'a> {
     attachment: &'a Attachment,
     holdings: Vec<Holding>,
+    /// Absent where the container has turned IPv6 off.
+    gateway6: Option<IpAddr>,
 }
 
 impl<'a> Placing<'a> {
-    pub(super) fn new(attachment: &'a Attachment) -> Self {
+    pub(super) fn new(attachment: &'a Attachment, link: &Link) -> Self {
         let v4 = Holding::current(attachment.v4);
-        let current = std::iter::once(v4).chain(attachment.v6.map(Holding::current));
-        let mut holdings: Vec<_> = current.collect();
-        for former in &attachment.retiring {
+        let v6 = attachment.v6.filter(|_| link.speaks6);
+        let mut holdings: Vec<_> = std::iter::once(v4).chain(v6.map(Holding::current)).collect();
+        let retiring = attachment.retiring.iter();
+        for former in retiring.filter(|former| former.is_ipv4() || link.speaks6) {
             // Moved back: then it is in use.
             if holdings.iter().all(|held| held.ip.ip() != former.ip()) {
                 holdings.push(Holding::deprecated(*former));
             }
         }
-        Self { attachment, holdings }
+        let gateway6 = attachment.gateway6.filter(|_| link.speaks6);
+        Self {
+            attachment,
+            holdings,
+            gateway6: gateway6.map(IpAddr::from),
+        }
     }
 
     /// Gives the link its addresses. It may still be down.
@@ -66,8 +76,13 @@ impl<'a> Placing<'a> {
 
     /// Gives a link that is up its routes, and takes away what it has of ours from before.
     pub(super) async fn complete(&self, inside: &Links, link: &Link, fresh: bool) -> Result<(), KernelError> {
+        let taken = if fresh {
+            BTreeSet::new()
+        } else {
+            inside.led_by_others().await?
+        };
         if !fresh || !self.attachment.retiring.is_empty() {
-            self.divert(inside, link).await?;
+            self.divert(inside, link, &taken).await?;
         }
         let current = self.attachment.v4.ip();
         let resolver = Neighbours {
@@ -78,15 +93,19 @@ impl<'a> Placing<'a> {
         // A link on the LAN itself doesn't lead to the resolver's leg.
         let resolver =
             (self.attachment.resolver && self.attachment.driver == Driver::Bridge).then_some(resolver);
-        if let Some(resolver) = resolver {
+        if let Some(resolver) = resolver.filter(|resolver| !taken.contains(&resolver.to)) {
             inside.reconnect(link, resolver).await?;
         }
         let gateways = [
             (AddressFamily::Inet, self.attachment.gateway4.map(IpAddr::from)),
-            (AddressFamily::Inet6, self.attachment.gateway6.map(IpAddr::from)),
+            (AddressFamily::Inet6, self.gateway6),
         ];
         for (family, gateway) in gateways {
+            let is_taken = taken
+                .iter()
+                .any(|to| to.prefix() == 0 && to.is_ipv4() == (family == AddressFamily::Inet));
             match gateway {
+                Some(_) if is_taken => {}
                 Some(gateway) => inside.default_route(link, gateway, current).await?,
                 None if fresh => {}
                 None => inside.no_default_route(link, family).await?,
@@ -99,11 +118,16 @@ impl<'a> Placing<'a> {
     }
 
     /// Makes sure of the routes to the ranges that it is in, or was in; what is begun by them comes from the current address.
-    async fn divert(&self, inside: &Links, link: &Link) -> Result<(), KernelError> {
+    async fn divert(
+        &self,
+        inside: &Links,
+        link: &Link,
+        taken: &BTreeSet<IpNetwork>,
+    ) -> Result<(), KernelError> {
         let held = inside.addresses_of(link).await?;
         let found = inside.connected(link).await?;
         for route in self.ranges(&held) {
-            if !found.iter().any(|found| route.is(found)) {
+            if !taken.contains(&route.to) && !found.iter().any(|found| route.is(found)) {
                 inside.reconnect(link, route).await?;
             }
         }

@@ -1,5 +1,6 @@
 //! Routes: the few that we set, and all that others have.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::TryStreamExt;
@@ -8,7 +9,8 @@ use nix::errno::Errno;
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteProtocol, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHop, RouteProtocol,
+    RouteType,
 };
 
 use super::{Connected, Link, Links, MARK, errno, refused};
@@ -140,6 +142,20 @@ impl Links {
             messages.iter().filter_map(read).collect(),
             messages.iter().filter_map(Connected::read).collect(),
         ))
+    }
+
+    /// Where routes of the main table lead that are neither ours nor came with an address.
+    pub(crate) async fn led_by_others(&self) -> Result<BTreeSet<IpNetwork>, KernelError> {
+        let mut messages = self.route_messages(AddressFamily::Inet).await?;
+        messages.extend(self.route_messages(AddressFamily::Inet6).await?);
+        let others = messages.iter().filter(|message| {
+            let protocol = message.header.protocol;
+            u8::from(protocol) != MARK && protocol != RouteProtocol::Kernel
+        });
+        let main = others
+            .filter_map(read)
+            .filter(|route| route.table == u32::from(RouteHeader::RT_TABLE_MAIN));
+        Ok(main.map(|route| route.to).collect())
     }
 
     async fn route_messages(&self, family: AddressFamily) -> Result<Vec<RouteMessage>, KernelError> {

@@ -5,6 +5,7 @@
 mod claims;
 mod coexist;
 mod foreign;
+mod inside;
 mod isolated;
 mod lan;
 mod moves;

@@ -4,7 +4,7 @@ use linkspan_site::{Container, Driver, Restart, Site};
 
 use super::{HOPELESS, Scene, Serving, dependencies_met, give, is_ready, standing};
 use crate::ending::how_it_ended;
-use crate::{ContainerId, Exit, Health, Job, Observation, Plan, Record, Run, Slot, World};
+use crate::{Attachment, ContainerId, Exit, Health, Job, Observation, Plan, Record, Run, Slot, World};
 
 /// The incarnation that is wanted: keep it running, or start it again if its policy says so.
 #[allow(clippy::too_many_arguments, reason = "each is another side of one decision")]
@@ -143,14 +143,13 @@ fn may_resume(policy: Restart, record: &Record) -> bool {
 
 fn mend_links(world: &World<'_>, plan: &mut Plan, id: &ContainerId, seen: &Observation) {
     let broken = |bridge: &str| !world.observed.bridges.contains(bridge);
-    // Of a link on top of one of the host's there is nothing to be seen from here.
-    let mut links = seen
-        .record
-        .spec
-        .attachments
-        .iter()
-        .filter(|link| link.driver == Driver::Bridge);
-    let lost = links.any(|link| !world.observed.links.contains(&link.host_link) || broken(&link.bridge));
+    // Of a link on top of one of the host's there is nothing to be seen but inside.
+    let cut = |link: &Attachment| {
+        link.driver == Driver::Bridge
+            && (!world.observed.links.contains(&link.host_link) || broken(&link.bridge))
+    };
+    let mut links = seen.record.spec.attachments.iter();
+    let lost = links.any(|link| cut(link) || world.observed.damaged_links.contains(&link.host_link));
     if lost {
         give(world, plan, seen, Job::Attach { id: id.clone() });
     }
