@@ -1,13 +1,17 @@
 //! May this site be brought up beside the others? Asked before anything is stored.
 
+mod member;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use linkspan_site::{HostPattern, Network, NetworkName, ProjectName, Site};
+use linkspan_site::{ContainerName, HostPattern, Network, NetworkName, ProjectName, Site};
 
-use crate::lease::room;
-use crate::network::{fits, network_id};
-use crate::{LeaseError, Leases, NetworkId, World};
+use crate::network::network_id;
+use crate::{LeaseError, Leases, NetworkId, Slot, World};
+
+use member::{Ground, members};
+pub use member::{MemberError, admit_connection};
 
 /// Why a site can't be brought up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +51,17 @@ pub enum Refusal {
     /// A network can't be had as it is written.
     #[error(transparent)]
     Network(#[from] LeaseError),
+    /// Its members can't all be on it.
+    #[error(transparent)]
+    Member(#[from] MemberError),
+    /// A container can't be on a network as it is written.
+    #[error("container `{container}`: {why}")]
+    Container {
+        /// Which.
+        container: ContainerName,
+        /// Why not.
+        why: Box<MemberError>,
+    },
     /// A network that is to be there already isn't.
     #[error(
         "network `{network}` is `external`, and there is no `{external}`; `linkspan network create {external}` makes it"
@@ -186,59 +201,76 @@ fn own_networks(site: &Site) -> impl Iterator<Item = (&NetworkName, &Network, Ne
 fn networks(site: &Site, world: &World<'_>) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     let mut leases = Leases::clone(world.leases);
+    let mut desired = world.desired.clone();
+    // What was done to it by hand is forgotten.
+    desired.connections.retain(|slot, _| slot.project != site.name);
+    desired.projects.insert(site.name.clone(), site.clone().into());
     for (name, network) in &site.networks {
-        if let Some(external) = &network.external
-            && !world.desired.networks.contains_key(external)
-        {
-            refusals.push(Refusal::NoNetwork {
-                network: name.to_string(),
-                external: external.to_string(),
-            });
-        }
-    }
-    for (name, network, id) in own_networks(site) {
-        if world
-            .desired
-            .networks
-            .keys()
-            .any(|other| other.to_string() == id.0)
-        {
-            refusals.push(Refusal::NetworkByHand { network: id });
+        let id = network_id(&site.name, name, network);
+        let by_hand = world.desired.networks.iter();
+        let by_hand = by_hand
+            .map(|(name, network)| (name.as_str(), network))
+            .find(|(name, _)| *name == id.0);
+        let network = match (&network.external, by_hand) {
+            (None, None) => network,
+            (Some(_), Some((_, network))) => network,
+            (None, Some(_)) => {
+                refusals.push(Refusal::NetworkByHand { network: id });
+                continue;
+            }
+            (Some(external), None) => {
+                refusals.push(Refusal::NoNetwork {
+                    network: name.to_string(),
+                    external: external.to_string(),
+                });
+                continue;
+            }
+        };
+        let members = members(&desired, &id);
+        if members.is_empty() {
             continue;
         }
-        let members: u32 = site
-            .containers
-            .values()
-            .filter(|container| container.networks.contains_key(name))
-            .map(|container| container.replicas)
-            .sum();
-        if members == 0 {
-            continue;
-        }
-        let fitting = leases
-            .networks
-            .iter()
-            .find(|(_, lease)| fits(lease, &id, network, world));
-        let bridge = fitting.map(|(bridge, _)| bridge.clone());
-        let bridge = bridge.map_or_else(
-            || leases.new_network(&id, network, world.observed, world.settings),
-            Ok,
-        );
-        let lease = match bridge {
-            Ok(bridge) => leases.networks.get(&bridge),
+        let bridge = match leases.promise(&id, network, world) {
+            Ok(bridge) => bridge,
             Err(error) => {
                 refusals.push(Refusal::Network(error));
                 continue;
             }
         };
-        if let Some(lease) = lease.filter(|lease| u64::from(members) > room(lease.v4)) {
-            refusals.push(Refusal::Network(LeaseError::SubnetExhausted {
-                network: id,
-                subnet: lease.v4,
-            }));
-        }
+        let Some(lease) = leases.networks.get(&bridge) else {
+            continue;
+        };
+        let ground = Ground {
+            id: &id,
+            bridge: &bridge,
+            lease,
+            members: &members,
+        };
+        refusals.extend(ground.holds_all(world).err().map(Refusal::Member));
+        refusals.extend(unsuited(site, name, &ground, world));
     }
     refusals
+}
+
+/// Containers of a site that can't be on a network as they wish to.
+fn unsuited(site: &Site, network: &NetworkName, ground: &Ground<'_>, world: &World<'_>) -> Vec<Refusal> {
+    let wishes = site
+        .containers
+        .iter()
+        .filter_map(|(name, container)| Some((name, container, container.networks.get(network)?)));
+    let refusals = wishes.filter_map(|(name, container, wish)| {
+        let slots: Vec<Slot> = (1..=container.replicas)
+            .map(|index| Slot {
+                project: site.name.clone(),
+                container: name.clone(),
+                index,
+            })
+            .collect();
+        let why = Box::new(ground.suits(&slots, wish, world).err()?);
+        let container = name.clone();
+        Some(Refusal::Container { container, why })
+    });
+    refusals.collect()
 }
 
 /// A host pattern as people write it.

@@ -37,7 +37,7 @@ use ipnetwork::IpNetwork;
 use linkspan_site::ProjectName;
 use serde::{Deserialize, Serialize};
 
-pub use admit::{Refusal, admit, admit_network};
+pub use admit::{MemberError, Refusal, admit, admit_connection, admit_network};
 pub use diff::{Change, Sign, diff};
 pub use lease::{IDS_PER_CONTAINER, LeaseError, conflict, overlaps};
 pub use lifecycle::named;

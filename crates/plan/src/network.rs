@@ -7,13 +7,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
-use linkspan_site::{Driver, Network, NetworkName, ProjectName, Site};
+use linkspan_site::{Attachment, Driver, MacAddress, Network, NetworkName, ProjectName, Site};
 
 use crate::lease::LeaseError;
 use crate::template::{gateway6, resolver6};
 use crate::{
-    ContainerId, Firewall, GoneNetwork, LINK_PREFIX, Leases, NetworkId, NetworkLease, NetworkSpec, NetworkV6,
-    Observation, Plan, Subnet, World,
+    ContainerId, Desired, Firewall, GoneNetwork, LINK_PREFIX, Leases, NetworkId, NetworkLease, NetworkSpec,
+    NetworkV6, Observation, Plan, Subnet, World,
 };
 
 /// The networks of a plan.
@@ -23,8 +23,15 @@ pub(crate) struct Networks {
     of_projects: BTreeMap<ProjectName, BTreeMap<NetworkName, String>>,
     /// Bridges by network: where one was renumbered, the new one.
     current: BTreeMap<NetworkId, String>,
-    /// By bridge, the addresses that somebody wrote down for a container: nobody else gets them.
-    written: BTreeMap<String, BTreeSet<Ipv4Addr>>,
+    /// By bridge, what somebody wrote down for a container: nobody else gets it.
+    written: BTreeMap<String, Written>,
+}
+
+/// Addresses that somebody wrote down.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) v4: BTreeSet<Ipv4Addr>,
+    pub(crate) macs: BTreeSet<MacAddress>,
 }
 
 impl Networks {
@@ -39,7 +46,7 @@ impl Networks {
     }
 
     /// Addresses on a bridge that are given out only to whom they were written down for.
-    pub(crate) fn written(&self, bridge: &str) -> Option<&BTreeSet<Ipv4Addr>> {
+    pub(crate) fn written(&self, bridge: &str) -> Option<&Written> {
         self.written.get(bridge)
     }
 }
@@ -135,21 +142,25 @@ fn promise(
     Ok(bridge)
 }
 
-fn written(world: &World<'_>, networks: &Networks) -> BTreeMap<String, BTreeSet<Ipv4Addr>> {
-    let mut written: BTreeMap<String, BTreeSet<Ipv4Addr>> = BTreeMap::new();
-    let mut note = |bridge: Option<&String>, address: Option<Ipv4Addr>| {
-        if let (Some(bridge), Some(address)) = (bridge, address) {
-            written.entry(bridge.clone()).or_default().insert(address);
+fn written(world: &World<'_>, networks: &Networks) -> BTreeMap<String, Written> {
+    let mut written: BTreeMap<String, Written> = BTreeMap::new();
+    let mut note = |bridge: Option<&String>, wish: &Attachment| {
+        let says = wish.ipv4_address.is_some() || wish.mac_address.is_some();
+        if let Some(bridge) = bridge.filter(|_| says) {
+            let written = written.entry(bridge.clone()).or_default();
+            written.v4.extend(wish.ipv4_address);
+            written.macs.extend(wish.mac_address);
         }
     };
     for (project, site) in &world.desired.projects {
         for (name, wish) in site.containers.values().flat_map(|one| &one.networks) {
-            note(networks.of_project(project, name), wish.ipv4_address);
+            note(networks.of_project(project, name), wish);
         }
     }
     for (id, wish) in world.desired.connections.values().flatten() {
-        let address = wish.as_ref().and_then(|wish| wish.ipv4_address);
-        note(networks.current(id), address);
+        if let Some(wish) = wish {
+            note(networks.current(id), wish);
+        }
     }
     written
 }
@@ -239,8 +250,40 @@ fn used(site: &Site) -> BTreeSet<&NetworkName> {
         .collect()
 }
 
+/// A network as somebody wrote it: by hand, or in the file of a site.
+pub(crate) fn declared<'a>(desired: &'a Desired, id: &NetworkId) -> Option<&'a Network> {
+    let mut by_hand = desired.networks.iter();
+    if let Some((_, network)) = by_hand.find(|(name, _)| name.as_str() == id.0) {
+        return Some(network);
+    }
+    desired.projects.iter().find_map(|(project, site)| {
+        let mut own = site
+            .networks
+            .iter()
+            .filter(|(_, network)| network.external.is_none());
+        let (_, network) = own.find(|(name, network)| network_id(project, name, network) == *id)?;
+        Some(network)
+    })
+}
+
+impl Leases {
+    /// The bridge of a network: the one that was promised for what is wanted now, or a new one.
+    pub(crate) fn promise(
+        &mut self,
+        id: &NetworkId,
+        network: &Network,
+        world: &World<'_>,
+    ) -> Result<String, LeaseError> {
+        let mut promised = self.networks.iter();
+        match promised.find(|(_, lease)| fits(lease, id, network, world)) {
+            Some((bridge, _)) => Ok(bridge.clone()),
+            None => self.new_network(id, network, world.observed, world.settings),
+        }
+    }
+}
+
 /// Does a promise still say what the file says? Else the network is made anew beside the old one.
-pub(crate) fn fits(lease: &NetworkLease, id: &NetworkId, network: &Network, world: &World<'_>) -> bool {
+fn fits(lease: &NetworkLease, id: &NetworkId, network: &Network, world: &World<'_>) -> bool {
     let v4 = match network.subnet {
         Some(subnet) => lease.v4 == subnet,
         None => !lease.fixed,

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
-use linkspan_site::{Attachment as Wish, Driver};
+use linkspan_site::{Attachment as Wish, Driver, MacAddress};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use in_place::InPlace;
@@ -79,7 +79,7 @@ impl<'a> Place<'a> {
             bridge,
             fixed4: wish.ipv4_address,
             fixed6: wish.ipv6_address,
-            mac: wish.mac_address,
+            mac: wish.mac_address.map(|mac| mac.0),
             priority: wish.gateway_priority,
             former,
         }
@@ -100,7 +100,8 @@ pub(crate) fn place(
     let mut attachments = Vec::new();
     for place in places {
         let written = networks.written(place.bridge);
-        let address = leases.new_address(place.bridge, id, place.fixed4, place.fixed6, written)?;
+        let kept_for_others = written.map(|written| &written.v4);
+        let address = leases.new_address(place.bridge, id, place.fixed4, place.fixed6, kept_for_others)?;
         let Some(lease) = leases.networks.get(place.bridge) else {
             continue;
         };
@@ -115,13 +116,22 @@ pub(crate) fn place(
             ),
         };
         numbers.insert(link.clone());
-        let former_mac = place.former.map(|former| former.mac);
+        // Another may get the former address, and with it what is made from that.
+        let same_host = |former: &&Attachment| {
+            host_part(former.v4) == host_part(with_prefix4(address.v4, lease.v4.prefix()))
+        };
+        let former_mac = place.former.filter(same_host).map(|former| former.mac);
+        let is_free = |mac: &[u8; 6]| written.is_none_or(|written| !written.macs.contains(&MacAddress(*mac)));
         attachments.push(Attachment {
             network: lease.id.clone(),
             bridge: place.bridge.to_owned(),
             host_link,
             link,
-            mac: place.mac.or(former_mac).unwrap_or_else(|| mac(address.v4)),
+            mac: place.mac.unwrap_or_else(|| {
+                let made = (0..=u8::MAX).map(|step| mac(address.v4, step));
+                let mut all = former_mac.into_iter().chain(made);
+                all.find(is_free).unwrap_or_else(|| mac(address.v4, 0))
+            }),
             v4: with_prefix4(address.v4, lease.v4.prefix()),
             v6: address
                 .v6
@@ -384,10 +394,14 @@ pub(crate) fn name_servers(attachments: &[Attachment], world: &World<'_>) -> Vec
     }
 }
 
-/// A locally administered address that says which IPv4 address it belongs to.
-fn mac(ip: Ipv4Addr) -> [u8; 6] {
+/// A locally administered address that says which IPv4 address it belongs to; another for each step.
+fn mac(ip: Ipv4Addr, step: u8) -> [u8; 6] {
     let [a, b, c, d] = ip.octets();
-    [0x02, 0x6c, a, b, c, d]
+    [0x02, 0x6c_u8.wrapping_add(step), a, b, c, d]
+}
+
+fn host_part(address: Ipv4Network) -> u32 {
+    u32::from(address.ip()) & !u32::from(address.mask())
 }
 
 fn with_prefix4(ip: Ipv4Addr, prefix: u8) -> Ipv4Network {

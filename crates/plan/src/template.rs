@@ -98,7 +98,7 @@ impl Template {
                     bridge: (*bridge).clone(),
                     fixed4: wish.ipv4_address,
                     fixed6: wish.ipv6_address,
-                    mac: wish.mac_address,
+                    mac: wish.mac_address.map(|mac| mac.0),
                     priority: wish.gateway_priority,
                 })
             })

@@ -56,6 +56,7 @@ pub(crate) struct NetworkMarks {
     pub(crate) name: Span,
     pub(crate) ipv4: Span,
     pub(crate) ipv6: Span,
+    pub(crate) mac: Span,
 }
 
 /// What containers need to know of the world, and what they may use up together.
@@ -136,7 +137,7 @@ pub(crate) fn read(key: &Key, node: &Node, context: &mut Context<'_>, report: &m
         marks.networks.insert(name.clone(), mark);
         container.networks.insert(name, attachment);
     }
-    attach::mac_address(fields, container, report);
+    attach::mac_address(fields, container, &mut marks.networks, report);
     for (name, condition, span) in attach::depends_on(fields, report) {
         marks.depends_on.insert(name.clone(), span);
         container.depends_on.insert(name, condition);

@@ -15,6 +15,7 @@ mod file;
 mod hosts;
 mod interpolate;
 mod keys;
+mod mac;
 mod model;
 mod names;
 mod networks;
@@ -33,6 +34,7 @@ use std::path::Path;
 
 pub use container::{CAPABILITIES, resolved_host_path_danger};
 pub use dotenv::{dotenv_references, parse_dotenv, parse_dotenv_with};
+pub use mac::MacAddress;
 pub use model::*;
 pub use names::*;
 pub use problem::{Problem, Problems, Related, Span};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerName, NetworkName, ProjectName, VolumeName};
+use crate::{ContainerName, MacAddress, NetworkName, ProjectName, VolumeName};
 
 /// The network that a container joins when its file names none.
 pub const DEFAULT_NETWORK: &str = "default";
@@ -280,7 +280,7 @@ pub struct Attachment {
     pub ipv6_address: Option<Ipv6Addr>,
     /// A fixed hardware address.
     #[serde(default)]
-    pub mac_address: Option<[u8; 6]>,
+    pub mac_address: Option<MacAddress>,
     /// The network with the highest has the default route; of equals, the first by name that has a way out.
     #[serde(default)]
     pub gateway_priority: i32,

@@ -1,11 +1,11 @@
 //! Networks made by hand, and containers put on networks by hand.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use linkspan_api::v1::{ConnectRequest, NetworkRequest};
-use linkspan_plan::{ContainerId, Desired, NetworkId, NetworkLease, Slot, World, admit_network};
-use linkspan_site::{Attachment, Network, NetworkMode, NetworkName, Sources};
+use linkspan_plan::{ContainerId, Desired, NetworkId, Slot, World, admit_connection, admit_network};
+use linkspan_site::{Attachment, MacAddress, Network, NetworkMode, NetworkName, Sources};
 use serde_json::{Map, Value, json};
 
 use super::{Rejection, Reply};
@@ -117,52 +117,21 @@ impl Reconciler {
         let id = self.network(word)?;
         let wish = wish(request)?;
         let slots = self.slots(&request.container)?;
-        let lease = self.leases.networks.values().find(|lease| lease.id == id);
-        for (address, family) in [
-            (wish.ipv4_address.map(IpAddr::from), "IPv4"),
-            (wish.ipv6_address.map(IpAddr::from), "IPv6"),
-        ] {
-            let Some(address) = address else { continue };
-            let range = lease.and_then(|lease| match address {
-                IpAddr::V4(_) => Some(lease.v4.into()),
-                IpAddr::V6(_) => lease.v6.map(ipnetwork::IpNetwork::V6),
-            });
-            if range.is_none_or(|range| !range.contains(address)) {
-                let range = range.map_or_else(|| "none".to_owned(), |range| range.to_string());
-                return Err(malformed_wish(format!(
-                    "address {address} is not in the {family} range of network `{id}` ({range})"
-                )));
-            }
-            let is_no_host = range.is_some_and(|range| {
-                address == range.network() || range.is_ipv4() && address == range.broadcast()
-            });
-            if is_no_host {
-                return Err(malformed_wish(format!(
-                    "address {address} is that of network `{id}` as a whole and can't be a container's"
-                )));
-            }
-            if lease.is_some_and(|lease| !lease.fixed) {
-                return Err(malformed_wish(format!(
-                    "network `{id}` chose its range itself and may move, so nobody on it can have a fixed address; make it with `--subnet`"
-                )));
-            }
-            if let Some(lease) = lease
-                && let Some(holder) = self.holder(lease, &slots, address)
-            {
-                return Err(malformed_wish(format!(
-                    "address {address} on network `{id}` is held by {holder}; choose another"
-                )));
-            }
-            if slots.len() > 1 {
-                return Err(malformed_wish(format!(
-                    "{} containers can't all have {address}",
-                    slots.len()
-                )));
-            }
+        for slot in &slots {
+            self.has_networks(slot)?;
         }
+        let observed = self.observed();
+        let world = World {
+            desired: &self.desired,
+            observed: &observed,
+            leases: &self.leases,
+            settings: &self.plan_settings,
+            now_ms: now_ms(),
+        };
+        admit_connection(&id, &slots, &wish, &world)
+            .map_err(|refusal| malformed_wish(refusal.to_string()))?;
         let mut desired = Desired::clone(&self.desired);
         for slot in slots {
-            self.has_networks(&slot)?;
             desired
                 .connections
                 .entry(slot)
@@ -198,38 +167,6 @@ impl Reconciler {
                 .insert(id.clone(), None);
         }
         self.replace_desired(desired).await
-    }
-
-    /// Who but these has an address on a network.
-    fn holder(&self, lease: &NetworkLease, slots: &[Slot], address: IpAddr) -> Option<String> {
-        let ranges = self
-            .leases
-            .networks
-            .iter()
-            .find(|(_, other)| other.id == lease.id);
-        let (bridge, _) = ranges?;
-        let spec = linkspan_plan::network_spec(bridge, lease, &self.seen);
-        let gateways = [
-            Some(spec.gateway.into()),
-            spec.v6.as_ref().map(|v6| v6.gateway.into()),
-        ];
-        let resolvers = [
-            Some(spec.resolver.into()),
-            spec.v6.as_ref().map(|v6| v6.resolver.into()),
-        ];
-        if gateways.contains(&Some(address)) {
-            return Some("the bridge".to_owned());
-        }
-        if resolvers.contains(&Some(address)) {
-            return Some("the resolver".to_owned());
-        }
-        let held = self.leases.addresses.get(bridge)?.iter();
-        let mut holders = held
-            .filter(|(_, held)| IpAddr::V4(held.v4) == address || held.v6.map(IpAddr::V6) == Some(address));
-        holders.find_map(|(id, _)| {
-            let seen = self.seen.get(id)?;
-            (!slots.contains(&seen.record.slot)).then(|| format!("container `{}`", seen.record.spec.name))
-        })
     }
 
     /// The network that a word means: its name on this host.
@@ -392,11 +329,8 @@ fn wish(request: &ConnectRequest) -> Result<Attachment, Rejection> {
             .map_err(|_| malformed_wish(format!("`{text}` is not an IPv6 address")))
     });
     let mac = request.mac_address.as_ref().map(|text| {
-        mac(text).ok_or_else(|| {
-            malformed_wish(format!(
-                "`{text}` is not a hardware address of one link; write six bytes like 02:42:ac:11:00:02"
-            ))
-        })
+        let mac = text.parse::<MacAddress>();
+        mac.map_err(|error| malformed_wish(format!("the hardware address {error}")))
     });
     for alias in &request.aliases {
         let is_name = !alias.is_empty()
@@ -415,20 +349,6 @@ fn wish(request: &ConnectRequest) -> Result<Attachment, Rejection> {
         mac_address: mac.transpose()?,
         gateway_priority: request.gateway_priority,
     })
-}
-
-/// Six bytes in hex; not of a group (IEEE 802: lowest bit of the first byte).
-fn mac(text: &str) -> Option<[u8; 6]> {
-    let bytes: Option<Vec<u8>> = text
-        .split([':', '-'])
-        .map(|part| {
-            (part.len() == 2)
-                .then(|| u8::from_str_radix(part, 16).ok())
-                .flatten()
-        })
-        .collect();
-    let mac = <[u8; 6]>::try_from(bytes?).ok()?;
-    (mac[0] & 1 == 0 && mac != [0; 6]).then_some(mac)
 }
 
 fn heading(name: &str, problems: Vec<String>) -> Rejection {
@@ -520,20 +440,5 @@ mod tests {
             ..request("office")
         });
         assert!(gateway.contains("10.21.0.1"), "{gateway}");
-    }
-
-    #[test]
-    fn hardware_addresses_are_six_bytes_of_one_link() {
-        assert_eq!(mac("02:42:ac:11:00:02"), Some([2, 0x42, 0xac, 0x11, 0, 2]));
-        for wrong in [
-            "",
-            "02:42",
-            "01:00:5e:00:00:01",
-            "02:42:ac:11:00:0",
-            "zz:42:ac:11:00:02",
-            "00:00:00:00:00:00",
-        ] {
-            assert_eq!(mac(wrong), None, "{wrong}");
-        }
     }
 }

@@ -1,20 +1,66 @@
-//! Subnets of the file don't overlap, and fixed addresses lie in them.
+//! Subnets of the file don't overlap, fixed addresses lie in them, and no two containers on a network have the same one.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::Draft;
-use crate::container::NetworkMarks;
+use crate::container::{Draft as ContainerDraft, NetworkMarks};
 use crate::networks::{Draft as NetworkDraft, usable};
 use crate::problem::Report;
-use crate::{Attachment, ContainerName, NetworkName, Span};
+use crate::{Attachment, ContainerName, Driver, MacAddress, Network, NetworkName, Span};
+
+/// Where something was written, and for which container.
+type Holder<'d> = (&'d ContainerName, Span);
+
+/// The network that a name in the file means: two names may mean one network on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Meant<'d> {
+    is_external: bool,
+    name: &'d NetworkName,
+}
+
+impl<'d> Meant<'d> {
+    fn new(name: &'d NetworkName, network: Option<&'d Network>) -> Self {
+        let external = network.and_then(|network| network.external.as_ref());
+        Self {
+            is_external: external.is_some(),
+            name: external.unwrap_or(name),
+        }
+    }
+}
 
 pub(super) fn check(draft: &Draft, report: &mut Report) {
     overlaps(draft, report);
-    let mut taken: HashMap<(&NetworkName, IpAddr), (&ContainerName, Span)> = HashMap::new();
+    let mut taken: HashMap<(Meant<'_>, IpAddr), Holder<'_>> = HashMap::new();
+    let mut macs: HashMap<(Meant<'_>, MacAddress), Holder<'_>> = HashMap::new();
     for (container, parts) in &draft.containers {
+        let mut joined: HashMap<Meant<'_>, (&NetworkName, Span)> = HashMap::new();
         for (name, attachment) in &parts.container.networks {
             let marks = parts.marks.networks.get(name).copied().unwrap_or_default();
+            let known = draft.networks.get(name).map(|known| &known.network);
+            let meant = Meant::new(name, known);
+            if let Some((other, earlier)) = joined.insert(meant, (name, marks.name)) {
+                report
+                    .at(
+                        marks.name,
+                        format!(
+                            "networks `{name}` and `{other}` are the same one, `{}`",
+                            meant.name
+                        ),
+                    )
+                    .related(earlier, "joined here");
+            }
+            if let Some(mac) = attachment.mac_address {
+                if let Some((other, earlier)) = macs.insert((meant, mac), (container, marks.mac)) {
+                    report
+                        .at(
+                            marks.mac,
+                            format!("hardware address `{mac}` is also that of container `{other}` on network `{name}`"),
+                        )
+                        .related(earlier, "written here");
+                }
+                mac_fits(name, known, parts, mac, &marks, report);
+            }
             if let Some(network) = draft.networks.get(name) {
                 fits(name, network, attachment, &marks, report);
             }
@@ -32,7 +78,7 @@ pub(super) fn check(draft: &Draft, report: &mut Report) {
                         format!("{replicas} replicas of `{container}` can't share the address `{address}`"),
                     );
                 }
-                if let Some((other, earlier)) = taken.insert((name, address), (container, span)) {
+                if let Some((other, earlier)) = taken.insert((meant, address), (container, span)) {
                     report
                         .at(
                             span,
@@ -42,6 +88,36 @@ pub(super) fn check(draft: &Draft, report: &mut Report) {
                 }
             }
         }
+    }
+}
+
+/// A hardware address is one link's, and the link must be able to have it.
+fn mac_fits(
+    name: &NetworkName,
+    network: Option<&Network>,
+    parts: &ContainerDraft,
+    mac: MacAddress,
+    marks: &NetworkMarks,
+    report: &mut Report,
+) {
+    let replicas = parts.container.replicas;
+    if replicas > 1 {
+        report
+            .at(
+                marks.mac,
+                format!("{replicas} replicas can't share the hardware address `{mac}`"),
+            )
+            .hint("leave it out: each gets one of its own");
+    }
+    if network.is_some_and(|network| matches!(network.driver, Driver::Ipvlan { .. })) {
+        report
+            .at(
+                marks.mac,
+                format!(
+                    "network `{name}` is an ipvlan, whose members have the hardware address of its parent"
+                ),
+            )
+            .hint("a macvlan gives each its own");
     }
 }
 

@@ -9,8 +9,8 @@ use crate::keys::{ATTACHMENT, DEPENDENCY};
 use crate::problem::{Report, quoted};
 use crate::yaml::{Node, Value};
 use crate::{
-    Attachment, Condition, Container, ContainerName, DEFAULT_NETWORK, ExtraHost, NetworkMode, NetworkName,
-    Span, hosts, networks as named,
+    Attachment, Condition, Container, ContainerName, DEFAULT_NETWORK, ExtraHost, MacAddress, NetworkMode,
+    NetworkName, Span, hosts, networks as named,
 };
 
 /// The networks to join; `default` if the key isn't there.
@@ -138,11 +138,14 @@ fn attachment(node: &Node, marks: &mut NetworkMarks, report: &mut Report) -> Att
         }
         None => None,
     };
+    if let Some(node) = fields.get("mac_address", report) {
+        marks.mac = node.span;
+    }
     Attachment {
         aliases,
         ipv4_address,
         ipv6_address,
-        mac_address: fields.parsed("mac_address", report, hardware_address),
+        mac_address: fields.parsed("mac_address", report, str::parse::<MacAddress>),
         gateway_priority: fields
             .get("gw_priority", report)
             .and_then(|node| report.whole("gw_priority", node, i32::MIN.into(), i32::MAX.into()))
@@ -150,36 +153,27 @@ fn attachment(node: &Node, marks: &mut NetworkMarks, report: &mut Report) -> Att
     }
 }
 
-/// Six bytes in hexadecimal, the address of one station: neither a group's nor all zeros.
-pub(super) fn hardware_address(text: &str) -> Result<[u8; 6], String> {
-    let bytes: Vec<u8> = text
-        .split([':', '-'])
-        .filter(|part| part.len() == 2)
-        .filter_map(|part| u8::from_str_radix(part, 16).ok())
-        .collect();
-    match <[u8; 6]>::try_from(bytes) {
-        Ok(address) if text.len() == 17 && address != [0; 6] && address[0] & 1 == 0 => Ok(address),
-        Ok(address) if text.len() == 17 && address[0] & 1 == 1 => Err(format!(
-            "must be the address of one station, and {text} is a group's"
-        )),
-        _ => Err(format!(
-            "must be a hardware address such as `02:00:00:00:00:07`, not {}",
-            quoted(text)
-        )),
-    }
-}
-
 /// The container's own `mac_address`: that of its one network.
-pub(super) fn mac_address(fields: &Fields<'_>, container: &mut Container, report: &mut Report) {
-    let Some(address) = fields.parsed("mac_address", report, hardware_address) else {
+pub(super) fn mac_address(
+    fields: &Fields<'_>,
+    container: &mut Container,
+    marks: &mut BTreeMap<NetworkName, NetworkMarks>,
+    report: &mut Report,
+) {
+    let Some(address) = fields.parsed("mac_address", report, str::parse::<MacAddress>) else {
         return;
     };
     let Some(entry) = fields.entry("mac_address") else {
         return;
     };
-    let mut networks = container.networks.values_mut();
+    let mut networks = container.networks.iter_mut();
     match (networks.next(), networks.next()) {
-        (Some(only), None) if only.mac_address.is_none() => only.mac_address = Some(address),
+        (Some((name, only)), None) if only.mac_address.is_none() => {
+            only.mac_address = Some(address);
+            if let Some(marks) = marks.get_mut(name) {
+                marks.mac = entry.value.span;
+            }
+        }
         (Some(_), None) => {
             report.at(
                 entry.key.span,

@@ -80,3 +80,17 @@ fn network_modes_that_are_wrong() {
         "#]],
     );
 }
+
+#[test]
+fn hardware_addresses_that_are_not_one_links_own() {
+    lines(
+        "containers:\n  a: { image: x, replicas: 2, mac_address: '02:00:00:00:00:07' }\n  b: { image: x, networks: { default: { mac_address: 02-00-00-00-00-07 }, w: {} } }\n  c: { image: x, networks: { s: { mac_address: '02:00:00:00:00:08' } } }\n  d: { image: x, networks: { w: { mac_address: '02:00:00:00:00:08' }, i: { mac_address: '02:00:00:00:00:08' } } }\n  e: { image: x, networks: { i: { mac_address: '02:00:00:00:00:07' } } }\nnetworks:\n  s: { external: true, name: office }\n  w: { external: true, name: office }\n  i: { driver: ipvlan, driver_opts: { parent: eth0 }, subnet: 10.1.0.0/24 }\n",
+        expect![[r#"
+            line 2, column 44: 2 replicas can't share the hardware address `02:00:00:00:00:07` (leave it out: each gets one of its own)
+            line 3, column 54: hardware address `02:00:00:00:00:07` is also that of container `a` on network `default`
+            line 5, column 48: hardware address `02:00:00:00:00:08` is also that of container `c` on network `w`
+            line 5, column 89: network `i` is an ipvlan, whose members have the hardware address of its parent (a macvlan gives each its own)
+            line 6, column 48: network `i` is an ipvlan, whose members have the hardware address of its parent (a macvlan gives each its own)
+        "#]],
+    );
+}

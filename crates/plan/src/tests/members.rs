@@ -1,0 +1,202 @@
+//! Who may be on a network beside the others.
+
+use expect_test::{Expect, expect};
+use linkspan_site::{Attachment, MacAddress, Network};
+
+use super::town::{Town, site, slot};
+use crate::*;
+
+/// Puts a network of this range on the host by hand.
+fn office(town: &mut Town, subnet: &str) -> NetworkId {
+    let network = Network {
+        subnet: Some(subnet.parse().unwrap()),
+        ..Network::default()
+    };
+    town.desired.networks.insert("office".parse().unwrap(), network);
+    NetworkId("office".to_owned())
+}
+
+/// A site whose one container is on it.
+fn joins(name: &str, container: &str, wish: &str) -> String {
+    format!(
+        "name: {name}\ncontainers: {{ web: {{ image: 'shop:1', {container}, networks: {{ lan: {{ {wish} }} }} }} }}\nnetworks: {{ lan: {{ external: true, name: office }} }}\n"
+    )
+}
+
+fn world(town: &Town) -> World<'_> {
+    World {
+        desired: &town.desired,
+        observed: &town.observed,
+        leases: &town.leases,
+        settings: &town.settings,
+        now_ms: town.now_ms,
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "`expect!` makes values")]
+fn refused(town: &Town, text: &str, expected: Expect) {
+    let refusals = admit(&site(text), &world(town));
+    let told: Vec<String> = refusals.iter().map(|refusal| format!("{refusal}\n")).collect();
+    expected.assert_eq(&told.concat());
+}
+
+fn by_hand(town: &Town, slots: &[Slot], wish: &Attachment) -> String {
+    let id = NetworkId("office".to_owned());
+    match admit_connection(&id, slots, wish, &world(town)) {
+        Ok(()) => "fine".to_owned(),
+        Err(refusal) => refusal.to_string(),
+    }
+}
+
+#[test]
+fn a_network_that_others_are_on_too_takes_no_more_than_it_has_room_for() {
+    let mut town = Town::new();
+    office(&mut town, "10.9.0.0/29");
+    town.up(&joins("a", "replicas: 3", "")).settle();
+    refused(&town, &joins("b", "replicas: 1", ""), expect![[""]]);
+    refused(
+        &town,
+        &joins("b", "replicas: 2", ""),
+        expect![[r#"
+            network `office` has room for 4 containers in 10.9.0.0/29, and 5 are to be on it: a-web-1 10.9.0.2, a-web-2 10.9.0.3, a-web-3 10.9.0.4, b-web-1, b-web-2; take some off it, or give it a larger subnet
+        "#]],
+    );
+    // The same site again is no second one.
+    refused(&town, &joins("a", "replicas: 4", ""), expect![[""]]);
+    town.up("name: c\ncontainers: { db: { image: 'db:1', replicas: 2 } }\n")
+        .settle();
+    let both = [slot("c", "db", 1), slot("c", "db", 2)];
+    assert_eq!(by_hand(&town, &both[..1], &Attachment::default()), "fine");
+    let told = by_hand(&town, &both, &Attachment::default());
+    assert!(
+        told.contains("has room for 4") && told.contains("a-web-1 10.9.0.2"),
+        "{told}"
+    );
+    // Who was put on it by hand counts, until it is taken off again.
+    let wishes = town.desired.connections.entry(both[0].clone()).or_default();
+    wishes.insert(NetworkId("office".to_owned()), Some(Attachment::default()));
+    town.settle();
+    refused(
+        &town,
+        &joins("b", "replicas: 1", ""),
+        expect![[r#"
+            network `office` has room for 4 containers in 10.9.0.0/29, and 5 are to be on it: a-web-1 10.9.0.2, a-web-2 10.9.0.3, a-web-3 10.9.0.4, c-db-1 10.9.0.5, b-web-1; take some off it, or give it a larger subnet
+        "#]],
+    );
+    town.desired.connections.clear();
+    refused(&town, &joins("b", "replicas: 1", ""), expect![[""]]);
+}
+
+#[test]
+fn a_hardware_address_is_one_containers_on_its_network() {
+    let mac = "mac_address: '02:00:00:00:00:07'";
+    let mut town = Town::new();
+    office(&mut town, "10.9.0.0/24");
+    town.up(&joins("a", "replicas: 1", mac)).settle();
+    refused(
+        &town,
+        &joins("b", "replicas: 1", mac),
+        expect![[r#"
+            container `web`: hardware address 02:00:00:00:00:07 on network `office` is held by container `a-web-1`; choose another
+        "#]],
+    );
+    refused(&town, &joins("a", "replicas: 1", mac), expect![[""]]);
+    town.up("name: c\ncontainers: { db: { image: 'db:1', replicas: 2 } }\n")
+        .settle();
+    let both = [slot("c", "db", 1), slot("c", "db", 2)];
+    let wish = |text: &str| Attachment {
+        mac_address: Some(text.parse::<MacAddress>().unwrap()),
+        ..Attachment::default()
+    };
+    assert_eq!(
+        by_hand(&town, &both[..1], &wish("02:00:00:00:00:07")),
+        "hardware address 02:00:00:00:00:07 on network `office` is held by container `a-web-1`; choose another"
+    );
+    assert_eq!(
+        by_hand(&town, &both, &wish("02:00:00:00:00:08")),
+        "2 containers can't all have 02:00:00:00:00:08"
+    );
+    assert_eq!(by_hand(&town, &both[..1], &wish("02:00:00:00:00:08")), "fine");
+    // One that Linkspan made up is somebody's too.
+    town.up(&joins("d", "replicas: 1", "")).settle();
+    let given = town.container("d-web-1").record.spec.attachments[0].mac;
+    let told = by_hand(&town, &both[..1], &wish(&MacAddress(given).to_string()));
+    assert!(
+        told.ends_with("held by container `d-web-1`; choose another"),
+        "{told}"
+    );
+}
+
+#[test]
+fn no_two_links_of_a_network_have_the_same_hardware_address() {
+    let mut town = Town::new();
+    let id = office(&mut town, "10.9.0.0/24");
+    town.up("name: c\ncontainers: { db: { image: 'db:1', replicas: 2 } }\n")
+        .settle();
+    let put = |town: &mut Town, index, address: &str| {
+        let wish = Attachment {
+            ipv4_address: Some(address.parse().unwrap()),
+            ..Attachment::default()
+        };
+        let wishes = town
+            .desired
+            .connections
+            .entry(slot("c", "db", index))
+            .or_default();
+        wishes.insert(id.clone(), Some(wish));
+        town.settle();
+    };
+    // What the first had at its former address is free for who has that now.
+    put(&mut town, 1, "10.9.0.7");
+    put(&mut town, 1, "10.9.0.8");
+    put(&mut town, 2, "10.9.0.7");
+    let mac = |town: &mut Town, name: &str| town.container(name).record.spec.attachments[1].mac;
+    assert_ne!(mac(&mut town, "c-db-1"), mac(&mut town, "c-db-2"));
+    // One that would be made up but was written down is left to whom it was written down for.
+    let mut town = Town::new();
+    office(&mut town, "10.9.0.0/24");
+    town.up(&joins("z", "replicas: 1", "mac_address: '02:6c:0a:09:00:02'"));
+    town.up(&joins("a", "replicas: 1", "")).settle();
+    let link = |town: &mut Town, name: &str| town.container(name).record.spec.attachments[0].clone();
+    assert_eq!(link(&mut town, "a-web-1").v4.ip().to_string(), "10.9.0.2");
+    assert_ne!(link(&mut town, "a-web-1").mac, link(&mut town, "z-web-1").mac);
+}
+
+#[test]
+fn an_address_on_a_network_that_was_made_by_hand_must_be_one_of_it_and_free() {
+    let mut town = Town::new();
+    office(&mut town, "10.9.0.0/24");
+    town.up(&joins("a", "replicas: 1", "")).settle();
+    for address in ["10.99.0.7", "10.9.0.255", "10.9.0.1", "10.9.0.254", "10.9.0.2"] {
+        let text = joins("b", "replicas: 1", &format!("ipv4_address: {address}"));
+        assert_eq!(admit(&site(&text), &world(&town)).len(), 1, "{address}");
+    }
+    refused(
+        &town,
+        &joins("b", "replicas: 1", "ipv4_address: 10.9.0.2"),
+        expect![[r#"
+            container `web`: address 10.9.0.2 on network `office` is held by container `a-web-1`; choose another
+        "#]],
+    );
+    refused(
+        &town,
+        &joins("b", "replicas: 1", "ipv4_address: 10.9.0.3"),
+        expect![[""]],
+    );
+    // It may write down what it has.
+    refused(
+        &town,
+        &joins("a", "replicas: 1", "ipv4_address: 10.9.0.2"),
+        expect![[""]],
+    );
+    town.desired
+        .networks
+        .insert("office".parse().unwrap(), Network::default());
+    refused(
+        &town,
+        &joins("b", "replicas: 1", "ipv4_address: 10.0.2.9"),
+        expect![[r#"
+            container `web`: network `office` chose its range itself and may move, so nobody on it can have a fixed address; make it with `--subnet`
+        "#]],
+    );
+}
