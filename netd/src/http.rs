@@ -155,7 +155,7 @@ async fn route(api: Api, request: HttpRequest<Incoming>) -> Response {
             networks::disconnect(&api, name, request).await
         }
         (&Method::GET, ["v1", "pools"]) => Ok(networks::pools(&api)),
-        (&Method::GET, ["v1", "doctor", "network"]) => Ok(networks::report(&api)),
+        (&Method::GET, ["v1", "doctor", "network"]) => networks::report(&api).await,
         (&Method::GET, ["v1", "doctor", "firewall"]) => firewall::report(&api).await,
         (&Method::GET, ["v1", "images"]) => Ok(images::list(&api)),
         (&Method::POST, ["v1", "images", "load"]) => images::load(&api, request).await,

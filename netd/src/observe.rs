@@ -1,9 +1,11 @@
 //! What the planner gets to see, put together from what every capability last said.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError};
 
+use linkspan_hostnet::ObservedBridge;
 use linkspan_images::Image;
-use linkspan_plan::{Claim, Observed, network_spec};
+use linkspan_plan::{Claim, ContainerId, Leases, NetworkLease, Observation, Observed, network_spec};
 use linkspan_site::{Healthcheck, Site};
 
 use crate::reconcile::Reconciler;
@@ -27,13 +29,9 @@ impl Reconciler {
             observed.mtu = seen.mtu;
             observed.links.extend(seen.veths.iter().cloned());
             observed.claims = self.claims();
-            for (bridge, found) in &seen.networks {
-                let whole = self
-                    .leases
-                    .networks
-                    .get(bridge)
-                    .is_some_and(|lease| found.is_whole(&network_spec(bridge, lease, &self.seen)));
-                let set = if whole {
+            let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+            for (bridge, found) in seen.networks.iter() {
+                let set = if judged.is_whole(bridge, found, &self.leases, &self.seen) {
                     &mut observed.bridges
                 } else {
                     &mut observed.damaged
@@ -49,7 +47,7 @@ impl Reconciler {
 
     /// Ranges that others were seen to use.
     pub(crate) fn claims(&self) -> Vec<Claim> {
-        let seen = self.host.observed.iter().flat_map(|seen| &seen.claims);
+        let seen = self.host.observed.iter().flat_map(|seen| seen.claims.iter());
         seen.map(plan_claim).collect()
     }
 
@@ -72,6 +70,37 @@ impl Reconciler {
                 observed.images.insert(name.to_owned(), plan_image(&image).into());
             }
         }
+    }
+}
+
+/// Bridges that were compared with what they should be, as they were then.
+#[derive(Debug, Default)]
+pub(crate) struct Judged(BTreeMap<String, (Arc<ObservedBridge>, NetworkLease, bool)>);
+
+impl Judged {
+    fn is_whole(
+        &mut self,
+        bridge: &str,
+        found: &Arc<ObservedBridge>,
+        leases: &Leases,
+        containers: &BTreeMap<ContainerId, Arc<Observation>>,
+    ) -> bool {
+        let Some(lease) = leases.networks.get(bridge) else {
+            self.0.remove(bridge);
+            return false;
+        };
+        if let Some((before, promised, whole)) = self.0.get(bridge)
+            && Arc::ptr_eq(before, found)
+            && promised == lease
+            // Who is still at a former address is for others to say.
+            && lease.retiring.is_empty()
+        {
+            return *whole;
+        }
+        let whole = found.is_whole(&network_spec(bridge, lease, containers));
+        let judged = (Arc::clone(found), lease.clone(), whole);
+        self.0.insert(bridge.to_owned(), judged);
+        whole
     }
 }
 

@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use linkspan_api::feed;
@@ -36,6 +36,7 @@ use crate::certs::Authority;
 use crate::events::{Events, now_ms};
 use crate::execute::Done;
 use crate::inside::{Inside, Looked};
+use crate::observe::Judged;
 use crate::ready::Ready;
 use crate::requests::Request;
 use crate::resolv::Resolv;
@@ -90,6 +91,7 @@ pub(crate) struct Reconciler {
     pub(crate) settings: Settings,
     pub(crate) plan_settings: linkspan_plan::Settings,
     pub(crate) planner: Planner,
+    pub(crate) judged: Mutex<Judged>,
     pub(crate) store: Store,
     pub(crate) hostnet: HostNet,
     pub(crate) containers: Containers,
@@ -199,12 +201,14 @@ impl Reconciler {
             if matches!(news, News::Stop) {
                 return self;
             }
-            self.learn(news).await;
+            let mut matters = self.learn(news).await;
             // What else has already happened goes into the same plan.
             while let Some(news) = self.waiting(&mut inboxes) {
-                self.learn(news).await;
+                matters |= self.learn(news).await;
             }
-            again = self.pass().await;
+            if matters {
+                again = self.pass().await;
+            }
         }
     }
 
@@ -262,7 +266,8 @@ impl Reconciler {
         inboxes.requests.try_recv().ok().map(News::Request)
     }
 
-    async fn learn(&mut self, news: News) {
+    /// Takes note of a piece of news; answers whether there may be something to do.
+    async fn learn(&mut self, news: News) -> bool {
         match news {
             News::Request(request) => self.serve(request).await,
             News::Container(event) => self.learn_event(event),
@@ -271,10 +276,10 @@ impl Reconciler {
             }
             News::Hint(hint) => {
                 tracing::debug!(?hint, "the kernel changed");
-                self.look_at_host().await;
+                return self.look_at_host(false).await;
             }
             News::Timer => {
-                self.look_at_host().await;
+                self.look_at_host(true).await;
                 // The older packet filter tells nobody of its changes.
                 self.coexist();
             }
@@ -285,21 +290,38 @@ impl Reconciler {
             News::NameServers => self.learn_name_servers(),
             News::Job(done) => self.learn_done(done),
             News::Ready(ready) => self.learn_ready(&ready),
-            News::Stop | News::Nothing => {}
+            News::Stop | News::Nothing => return false,
         }
+        true
     }
 
-    /// Asks the kernel.
-    pub(crate) async fn look_at_host(&mut self) {
-        match self.hostnet.observe().await {
+    /// Asks the kernel: what has changed, or everything. Answers whether anything is otherwise than it was known to be.
+    pub(crate) async fn look_at_host(&mut self, anew: bool) -> bool {
+        let looked = match anew {
+            true => self.hostnet.observe_anew().await,
+            false => self.hostnet.observe().await,
+        };
+        match looked {
             Ok(observed) => {
-                self.troubles.remove("host");
+                let is_better = self.troubles.remove("host").is_some();
+                let before = self.host.observed.as_ref();
+                let differs = before.is_none_or(|before| !observed.is_as(before));
+                // What we have made since then is known before it is seen.
+                let is_expected =
+                    |made: &BTreeSet<String>, seen: &dyn Fn(&str) -> bool| made.iter().all(|one| seen(one));
+                let as_made = is_expected(&self.host.made_bridges, &|bridge| {
+                    observed.networks.contains_key(bridge)
+                }) && is_expected(&self.host.made_links, &|link| observed.veths.contains(link));
                 self.host = Host {
                     observed: Some(observed),
                     ..Host::default()
                 };
+                is_better || differs || !as_made
             }
-            Err(error) => self.trouble("host", chain(&error)),
+            Err(error) => {
+                self.trouble("host", chain(&error));
+                false
+            }
         }
     }
 
@@ -307,7 +329,7 @@ impl Reconciler {
     async fn pass(&mut self) -> Instant {
         if self.host.observed.is_none() {
             // Without a look at the host every network would seem to be missing.
-            self.look_at_host().await;
+            self.look_at_host(true).await;
             if self.host.observed.is_none() {
                 return Instant::now() + RETRY;
             }

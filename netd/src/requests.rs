@@ -354,7 +354,7 @@ impl Reconciler {
             .any(|network| network.subnet.is_some() || network.subnet6.is_some())
         {
             // A claim that is a second old may be the one that matters.
-            self.look_at_host().await;
+            self.look_at_host(false).await;
         }
         let mut observed = self.observed();
         self.observe_images(site, &mut observed);

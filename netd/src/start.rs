@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use linkspan_api::feed::SocketKind;
@@ -168,6 +168,7 @@ impl Netd {
             desired: std::mem::take(&mut contents.desired).into(),
             leases: std::mem::take(&mut contents.leases).into(),
             planner: Planner::default(),
+            judged: Mutex::default(),
             sources: std::mem::take(&mut contents.sources)
                 .into_iter()
                 .map(|(name, source)| (name, source.into()))
@@ -202,7 +203,7 @@ impl Netd {
             view,
             settings,
         };
-        reconciler.look_at_host().await;
+        reconciler.look_at_host(true).await;
         reconciler.adopt(contents.records).await;
         reconciler.look_inside_all();
         if let Some(note) = found {
@@ -472,12 +473,7 @@ impl Reconciler {
                 tracing::warn!(%id, error = chain(&error), "it can't be removed");
             }
         }
-        let sandboxes = self
-            .host
-            .observed
-            .as_ref()
-            .map(|seen| seen.sandboxes.clone())
-            .unwrap_or_default();
+        let sandboxes = self.hostnet.sandboxes().unwrap_or_default();
         for name in sandboxes
             .into_iter()
             .filter(|name| !self.seen.contains_key(&ContainerId(name.clone())))

@@ -321,7 +321,7 @@ impl Reconciler {
             match self.hostnet.remove_network(&gone.bridge, &gone.leg).await {
                 Ok(()) => {
                     if let Some(observed) = &mut self.host.observed {
-                        observed.networks.remove(&gone.bridge);
+                        Arc::make_mut(&mut observed.networks).remove(&gone.bridge);
                     }
                     self.host.made_bridges.remove(&gone.bridge);
                     let name = gone.id.as_ref().map_or(gone.bridge.as_str(), |id| id.0.as_str());

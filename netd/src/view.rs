@@ -12,7 +12,6 @@ use linkspan_plan::{Health, Job, NetworkId, Observation, Plan, Run};
 use linkspan_site::{Action, HostPattern, ProjectName, Site, Target};
 
 use crate::events::now_ms;
-use crate::observe::plan_claim;
 use crate::publish::https_port;
 use crate::reconcile::{Reconciler, View};
 use networks::Ground;
@@ -151,17 +150,10 @@ impl Reconciler {
 
 impl Reconciler {
     fn ground(&self, plan: &Plan) -> Ground {
-        let seen = self.host.observed.as_ref();
         Ground {
             leases: Arc::clone(&plan.leases),
             conflicts: plan.conflicts.clone(),
             claims: self.claims(),
-            disregarded: seen
-                .iter()
-                .flat_map(|seen| &seen.disregarded)
-                .map(|(claim, why)| (plan_claim(claim), (*why).to_owned()))
-                .collect(),
-            notes: seen.map(|seen| seen.notes.clone()).unwrap_or_default(),
             settings: Some(self.plan_settings.clone()),
         }
     }

@@ -12,6 +12,7 @@ mod error;
 mod foreign;
 mod inside;
 mod link;
+mod mirror;
 mod netlink;
 mod netns;
 mod network;
@@ -35,9 +36,10 @@ use tokio::sync::mpsc;
 use conntrack::Stale;
 use foreign::Rulesets;
 use link::Links;
+use mirror::Mirror;
 use netlink::NetfilterSocket;
 use nft::Table;
-use observe::Files;
+use observe::{Files, Observer};
 use watch::{SandboxWatch, Watch};
 
 pub use coexist::{Accept, AcceptChange};
@@ -68,8 +70,9 @@ pub struct HostNet {
 #[derive(Debug)]
 struct Inner {
     config: Config,
-    host: Links,
-    resolver: Links,
+    host: Arc<Mirror>,
+    resolver: Arc<Mirror>,
+    observer: tokio::sync::Mutex<Observer>,
     table: Arc<Mutex<Table>>,
     flows: Arc<Mutex<NetfilterSocket>>,
     files: Arc<Mutex<Files>>,
@@ -89,15 +92,19 @@ impl HostNet {
             path: pins.clone(),
             source,
         })?;
-        let resolver = resolver::open(&resolver::path(&config.run_dir)).await?;
+        let inside = resolver::open(&resolver::path(&config.run_dir)).await?;
         let socket = |family| move |source| OpenError::Socket { family, source };
-        let host = Links::here().map_err(socket("route"))?;
+        let changes = mirror::open().map_err(socket("changes"))?;
+        let host = Mirror::new(changes, Links::here().map_err(socket("route"))?);
+        let host = Arc::new(host.map_err(socket("changes"))?);
+        let changes = netns::within(&resolver::path(&config.run_dir), mirror::open).await?;
+        let resolver = Arc::new(Mirror::new(changes, inside).map_err(socket("changes"))?);
         let table = Table::open().map_err(socket("netfilter"))?;
         let flows = NetfilterSocket::open().map_err(socket("netfilter"))?;
         let files = Arc::new(Mutex::new(Files::below(&config.root)));
-        let inside = netns::within(&resolver::path(&config.run_dir), watch::routes).await?;
+        let mirrors = [Arc::clone(&host), Arc::clone(&resolver)];
         let watch =
-            Watch::start(inside, table.port(), table.stale(), &config.root).map_err(socket("changes"))?;
+            Watch::start(mirrors, table.port(), table.stale(), &config.root).map_err(socket("changes"))?;
         let sandboxes = SandboxWatch::start().map_err(socket("changes inside sandboxes"))?;
         let (table, flows) = (Arc::new(Mutex::new(table)), Arc::new(Mutex::new(flows)));
         Ok(Self {
@@ -105,6 +112,7 @@ impl HostNet {
                 config,
                 host,
                 resolver,
+                observer: tokio::sync::Mutex::default(),
                 table,
                 flows,
                 files,
@@ -119,18 +127,39 @@ impl HostNet {
         resolver::path(&self.inner.config.run_dir)
     }
 
-    /// Everything that is: ours, and the ranges that others use.
+    /// Everything that is: ours, and the ranges that others use. Costs what has changed since the last time.
     pub async fn observe(&self) -> Result<Observed, ObserveError> {
         let table = blocking(&self.inner.table, Table::state).await?;
         let files = blocking(&self.inner.files, Files::read).await;
-        observe::observe(&self.inner.host, &self.inner.resolver, &self.pins(), table, files).await
+        let mut observer = self.inner.observer.lock().await;
+        observer
+            .observe(&self.inner.host, &self.inner.resolver, table, files)
+            .await
+    }
+
+    /// The same, and nothing that was known before counts: everything is listed anew.
+    pub async fn observe_anew(&self) -> Result<Observed, ObserveError> {
+        self.inner.host.distrust();
+        self.inner.resolver.distrust();
+        self.observe().await
+    }
+
+    /// All ranges that somebody was found to use, with those that don't count.
+    pub async fn claims(&self) -> Result<Claims, ObserveError> {
+        let files = blocking(&self.inner.files, Files::read).await;
+        Ok(observe::claims(&self.inner.host, files).await?)
+    }
+
+    /// The names of all sandboxes, also half made ones that a crash has left.
+    pub fn sandboxes(&self) -> Result<BTreeSet<String>, ObserveError> {
+        observe::sandboxes(&self.pins())
     }
 
     /// Makes a network's bridge and resolver leg, or repairs what is missing of them. Also lets the host forward packets.
     pub async fn ensure_network(&self, spec: &NetworkSpec) -> Result<(), NetworkError> {
         network::ensure(
-            &self.inner.host,
-            (&self.inner.resolver, &self.resolver_netns()),
+            self.host(),
+            (self.inner.resolver.links(), &self.resolver_netns()),
             spec,
         )
         .await
@@ -138,7 +167,7 @@ impl HostNet {
 
     /// Removes a network's bridge and resolver leg, if they are there.
     pub async fn remove_network(&self, bridge: &str, leg: &str) -> Result<(), NetworkError> {
-        network::remove(&self.inner.host, bridge, leg).await
+        network::remove(self.host(), bridge, leg).await
     }
 
     /// Makes and pins the namespaces of a container: with ids of its own when `ids` says so. One that exists is kept.
@@ -167,7 +196,7 @@ impl HostNet {
     /// afterwards answers its first packet.
     pub async fn attach(&self, sandbox: &str, attachment: &Attachment) -> Result<(), AttachError> {
         let netns = self.pins().join(sandbox).join("net");
-        attach::attach(&self.inner.host, &netns, attachment).await?;
+        attach::attach(self.host(), &netns, attachment).await?;
         self.follow(sandbox, &netns).await;
         Ok(())
     }
@@ -186,7 +215,7 @@ impl HostNet {
     }
 
     async fn follow(&self, sandbox: &str, netns: &Path) {
-        match self.inner.host.number_of(netns).await {
+        match self.host().number_of(netns).await {
             Ok(number) => self.inner.sandboxes.follow(number, sandbox),
             // It works; only what others change inside is noticed late.
             Err(error) => tracing::warn!(
@@ -205,17 +234,12 @@ impl HostNet {
 
     /// Removes a container's link by the name of its host end, if it is there.
     pub async fn detach(&self, host_link: &str) -> Result<(), AttachError> {
-        Ok(self.inner.host.delete(host_link).await?)
+        Ok(self.host().delete(host_link).await?)
     }
 
     /// Takes a sandbox off a network, whatever the network's driver is. It need not be on it, nor exist.
     pub async fn detach_from(&self, sandbox: &str, attachment: &Attachment) -> Result<(), AttachError> {
-        attach::detach(
-            &self.inner.host,
-            &self.pins().join(sandbox).join("net"),
-            attachment,
-        )
-        .await
+        attach::detach(self.host(), &self.pins().join(sandbox).join("net"), attachment).await
     }
 
     /// Makes the table hold exactly `desired`, in one transaction, and forgets tracked datagram flows through ports that
@@ -225,7 +249,7 @@ impl HostNet {
         let applied = blocking(&self.inner.table, move |table| table.apply(&desired)).await?;
         let mut stale = Stale::of_ports(&applied.published, &applied.unpublished);
         if !stale.is_empty() {
-            let addresses = self.inner.host.addresses().await.unwrap_or_default();
+            let addresses = self.host().addresses().await.unwrap_or_default();
             stale.local = addresses.iter().map(|address| address.ip.ip()).collect();
             // The table is as desired; a flow that lives on is no reason to call that a failure.
             if let Err(error) = self.forget(stale).await {
@@ -250,8 +274,7 @@ impl HostNet {
 
     /// What chains of others do to our traffic, and what to change.
     pub async fn foreign_chains(&self) -> Result<Vec<ForeignChain>, CoexistError> {
-        let (routes, _) = self.inner.host.routes().await?;
-        let uplink = observe::uplink(&self.inner.host.list().await?, &routes);
+        let uplink = self.inner.host.look(|kept| observe::uplink(kept)).await?;
         let mut rulesets = blocking(&self.inner.flows, Rulesets::read)
             .await
             .map_err(|source| CoexistError::Read { source })?;
@@ -332,14 +355,13 @@ impl HostNet {
     async fn remove_links(&self) -> Result<(), RemoveError> {
         let mut failures = Vec::new();
         for link in self
-            .inner
-            .host
+            .host()
             .list()
             .await?
             .iter()
             .filter(|link| observe::ours(link))
         {
-            failures.extend(self.inner.host.delete(&link.name).await.err());
+            failures.extend(self.host().delete(&link.name).await.err());
         }
         failures
             .into_iter()
@@ -351,6 +373,10 @@ impl HostNet {
         blocking(&self.inner.flows, move |socket| conntrack::flush(socket, &stale))
             .await
             .map_err(|source| FlowError { source })
+    }
+
+    fn host(&self) -> &Links {
+        self.inner.host.links()
     }
 
     fn pins(&self) -> PathBuf {

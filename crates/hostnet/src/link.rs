@@ -27,7 +27,7 @@ use crate::{KernelError, NamespaceError, netns};
 
 pub(crate) use address::{Address, Holding};
 pub(crate) use connected::{Connected, Maker, Neighbours};
-pub(crate) use route::{Route, RouteKind};
+pub(crate) use route::{Listing, Route, RouteKind, ip};
 pub(crate) use rule::Rule;
 
 /// Marks what we set (`IFA_PROTO`, `rtm_protocol`), so that we know it again. Unassigned in iproute2's `rt_protos`.
@@ -73,6 +73,30 @@ pub(crate) struct Link {
     pub(crate) speaks6: bool,
 }
 
+impl Link {
+    pub(crate) fn read(message: &LinkMessage) -> Self {
+        let mut link = Self {
+            index: message.header.index,
+            up: message.header.flags.contains(LinkFlags::Up),
+            ..Self::default()
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::Link(index) => link.parent = Some(*index),
+                LinkAttribute::AfSpecUnspec(families) => read_families(&mut link, families),
+                LinkAttribute::IfName(name) => link.name.clone_from(name),
+                LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Controller(index) if *index != 0 => link.master = Some(*index),
+                LinkAttribute::Address(mac) => link.mac.clone_from(mac),
+                LinkAttribute::OperState(state) => link.running = *state == State::Up,
+                LinkAttribute::LinkInfo(infos) => read_infos(&mut link, infos),
+                _ => {}
+            }
+        }
+        link
+    }
+}
+
 /// The kinds of links that we make.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -110,7 +134,7 @@ impl Links {
             .link()
             .get()
             .execute()
-            .map_ok(|link| read(&link))
+            .map_ok(|link| Link::read(&link))
             .try_collect()
             .await;
         links.map_err(refused("list", "links"))
@@ -119,7 +143,7 @@ impl Links {
     pub(crate) async fn find(&self, name: &str) -> Result<Option<Link>, KernelError> {
         let mut answer = std::pin::pin!(self.handle.link().get().match_name(name).execute());
         match answer.try_next().await {
-            Ok(link) => Ok(link.map(|link| read(&link))),
+            Ok(link) => Ok(link.map(|link| Link::read(&link))),
             Err(error) if errno(&error) == Some(Errno::ENODEV) => Ok(None),
             Err(error) => Err(refused("find", name)(error)),
         }
@@ -206,28 +230,6 @@ fn into_io(error: Error) -> io::Error {
         },
         other => io::Error::other(other),
     }
-}
-
-fn read(message: &LinkMessage) -> Link {
-    let mut link = Link {
-        index: message.header.index,
-        up: message.header.flags.contains(LinkFlags::Up),
-        ..Link::default()
-    };
-    for attribute in &message.attributes {
-        match attribute {
-            LinkAttribute::Link(index) => link.parent = Some(*index),
-            LinkAttribute::AfSpecUnspec(families) => read_families(&mut link, families),
-            LinkAttribute::IfName(name) => link.name.clone_from(name),
-            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
-            LinkAttribute::Controller(index) if *index != 0 => link.master = Some(*index),
-            LinkAttribute::Address(mac) => link.mac.clone_from(mac),
-            LinkAttribute::OperState(state) => link.running = *state == State::Up,
-            LinkAttribute::LinkInfo(infos) => read_infos(&mut link, infos),
-            _ => {}
-        }
-    }
-    link
 }
 
 fn read_infos(link: &mut Link, infos: &[LinkInfo]) {

@@ -1,9 +1,13 @@
 //! Looks at everything: ours, and what others claim.
+//!
+//! Nearly always nearly nothing has changed, so what was worked out is kept, and worked out again only for what the
+//! mirrors say was touched: a look costs what has changed, not what there is.
 
 mod claims;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use linkspan_plan::LINK_PREFIX;
@@ -12,69 +16,178 @@ pub(crate) use claims::{Files, Wanted, wanted};
 
 use claims::{Found, Kernel};
 
-use crate::link::{Address, Connected, Kind, Link, Links, Maker, Route};
+use crate::link::{Kind, Link, Maker, Route};
+use crate::mirror::{Kept, Mirror, Touched};
 use crate::{
-    ObserveError, Observed, ObservedBridge, ObservedLeg, ObservedRoute, TableState, resolver, sysctl,
+    Claim, Claims, KernelError, ObserveError, Observed, ObservedBridge, ObservedLeg, ObservedRoute,
+    TableState, resolver, sysctl,
 };
 
 /// MTU when there is no default route to ask.
 const DEFAULT_MTU: u32 = 1500;
 
-/// Lists it all. The table's state is looked at by whoever has its socket.
-pub(crate) async fn observe(
-    host: &Links,
-    inside: &Links,
-    pins: &Path,
-    table: TableState,
+/// What was last worked out.
+#[derive(Debug, Default)]
+pub(crate) struct Observer {
+    networks: Arc<BTreeMap<String, Arc<ObservedBridge>>>,
+    veths: Arc<BTreeSet<String>>,
+    legs: Legs,
+    forwards: (bool, Option<bool>),
     files: Found,
-) -> Result<Observed, ObserveError> {
-    let links = host.list().await?;
-    let held = host.addresses().await?;
-    let addresses = by_link(&held);
-    let (routes, connected) = host.routes().await?;
-    let rules = host.rules().await?;
-    let legs = legs(inside).await?;
-    let networks = networks(&links, &Ways::new(&held, &connected), &legs);
-    let of_networks: BTreeSet<&str> = networks
-        .values()
-        .filter_map(|found| Some(found.leg.as_ref()?.name.as_str()))
+    claims: Arc<Vec<Claim>>,
+    notes: Arc<Vec<String>>,
+    mtu: u32,
+}
+
+impl Observer {
+    /// Looks at what has changed.
+    pub(crate) async fn observe(
+        &mut self,
+        host: &Mirror,
+        inside: &Mirror,
+        table: TableState,
+        files: Found,
+    ) -> Result<Observed, ObserveError> {
+        self.legs.look(inside).await?;
+        host.look(|kept| {
+            let touched = kept.take_touched();
+            self.follow_links(kept, &touched);
+            self.follow_claims(kept, &touched, files);
+        })
+        .await?;
+        Ok(Observed {
+            networks: Arc::clone(&self.networks),
+            veths: Arc::clone(&self.veths),
+            claims: Arc::clone(&self.claims),
+            notes: Arc::clone(&self.notes),
+            table,
+            ipv6: sysctl::has_ipv6(),
+            mtu: self.mtu,
+        })
+    }
+
+    fn follow_links(&mut self, kept: &Kept, touched: &Touched) {
+        let forwards = sysctl::forwards();
+        let all = touched.all || self.legs.touched.all || self.forwards != forwards;
+        self.forwards = forwards;
+        let mut names = std::mem::take(&mut self.legs.touched).links;
+        if all {
+            let known = self.networks.keys().chain(self.veths.iter());
+            names.extend(known.cloned());
+            names.extend(kept.links.values().map(|link| link.name.clone()));
+        } else {
+            names.extend(touched.links.iter().cloned());
+        }
+        names.retain(|name| is_ours(name));
+        let mut bridges = BTreeSet::new();
+        for name in names {
+            // A leg is of interest for the bridge that it is on, or was.
+            bridges.extend(self.legs.follow(&name, kept));
+            let kind = kept.named(&name).map(|link| link.kind);
+            if kind == Some(Kind::Bridge) || self.networks.contains_key(&name) {
+                bridges.insert(name.clone());
+            }
+            self.follow_veth(&name, kept);
+        }
+        for bridge in bridges {
+            self.follow_bridge(&bridge, kept);
+        }
+    }
+
+    fn follow_veth(&mut self, name: &str, kept: &Kept) {
+        let is_bridge = |index| kept.links.get(&index).is_some_and(is_our_bridge);
+        let is_containers = !self.legs.at.contains_key(name)
+            && kept
+                .named(name)
+                .is_some_and(|link| link.kind == Kind::Veth && link.up && link.master.is_some_and(is_bridge));
+        if is_containers == self.veths.contains(name) {
+            return;
+        }
+        let veths = Arc::make_mut(&mut self.veths);
+        if is_containers {
+            veths.insert(name.to_owned());
+        } else {
+            veths.remove(name);
+        }
+    }
+
+    fn follow_bridge(&mut self, name: &str, kept: &Kept) {
+        let bridge = kept.named(name).filter(|link| link.kind == Kind::Bridge);
+        let Some(bridge) = bridge else {
+            if self.networks.contains_key(name) {
+                Arc::make_mut(&mut self.networks).remove(name);
+            }
+            return;
+        };
+        let (addresses, routes) = ways(kept, bridge);
+        let found = ObservedBridge {
+            up: bridge.up,
+            mtu: bridge.mtu,
+            addresses,
+            routes,
+            turned_off: turned_off(bridge, self.forwards),
+            leg: self.legs.of(bridge, kept),
+        };
+        if self.networks.get(name).is_none_or(|known| **known != found) {
+            Arc::make_mut(&mut self.networks).insert(name.to_owned(), found.into());
+        }
+    }
+
+    fn follow_claims(&mut self, kept: &Kept, touched: &Touched, files: Found) {
+        let elsewhere = touched.all || touched.elsewhere || touched.links.iter().any(|name| !is_ours(name));
+        if !elsewhere && files == self.files {
+            return;
+        }
+        let found = claimed(kept, files.clone());
+        self.files = files;
+        self.mtu = default_mtu(kept);
+        if *self.claims != found.claims {
+            self.claims = Arc::new(found.claims);
+        }
+        if *self.notes != found.notes {
+            self.notes = Arc::new(found.notes);
+        }
+    }
+}
+
+/// All that others use, and we, and what of it doesn't count, and why.
+pub(crate) async fn claims(host: &Mirror, files: Found) -> Result<Claims, KernelError> {
+    let found = host.look(|kept| claimed(kept, files)).await?;
+    Ok(Claims {
+        counting: found.claims,
+        disregarded: found.disregarded,
+        notes: found.notes,
+    })
+}
+
+fn claimed(kept: &Kept, files: Found) -> Found {
+    let links: Vec<Link> = kept.links.values().cloned().collect();
+    let addresses = kept.addresses.iter();
+    let addresses = addresses
+        .map(|(link, held)| (*link, held.keys().copied().collect()))
         .collect();
-    let is_bridge = |index| {
-        links
-            .iter()
-            .any(|link| link.index == index && networks.contains_key(&link.name))
-    };
-    let veths = links
-        .iter()
-        .filter(|link| ours(link) && link.kind == Kind::Veth)
-        .filter(|link| !of_networks.contains(link.name.as_str()) && !legs.contains_key(&link.name))
-        .filter(|link| link.up && link.master.is_some_and(is_bridge))
-        .map(|link| link.name.clone())
-        .collect();
+    let routes: Vec<Route> = kept.routes().cloned().collect();
     let kernel = Kernel {
         links: &links,
         addresses: &addresses,
         routes: &routes,
-        rules: &rules,
+        rules: &kept.rules,
         ours,
     };
-    let found = claims::claims(&kernel, files);
-    Ok(Observed {
-        veths,
-        sandboxes: sandboxes(pins)?,
-        claims: found.claims,
-        disregarded: found.disregarded,
-        notes: found.notes,
-        table,
-        ipv6: sysctl::has_ipv6(),
-        mtu: default_mtu(&links, &routes),
-        networks,
-    })
+    claims::claims(&kernel, files)
 }
 
 /// Do we make links of this name?
 pub(crate) fn ours(link: &Link) -> bool {
-    link.name.starts_with(LINK_PREFIX)
+    is_ours(&link.name)
+}
+
+fn is_ours(name: &str) -> bool {
+    name.starts_with(LINK_PREFIX)
+}
+
+fn is_our_bridge(link: &Link) -> bool {
+    ours(link) && link.kind == Kind::Bridge
 }
 
 /// The names of all sandboxes, also of those that were left half made.
@@ -97,92 +210,99 @@ pub(crate) fn sandboxes(pins: &Path) -> Result<BTreeSet<String>, ObserveError> {
 /// Addresses by index of their link.
 type Addresses = BTreeMap<u32, BTreeSet<IpNetwork>>;
 
-fn by_link(addresses: &[Address]) -> Addresses {
-    let mut result = Addresses::new();
-    for address in addresses {
-        result.entry(address.link).or_default().insert(address.ip);
-    }
-    result
-}
-
-/// Addresses and routes of links of ours, by index of the link.
-#[derive(Debug, Default)]
-struct Ways {
-    addresses: Addresses,
-    routes: BTreeMap<u32, BTreeSet<ObservedRoute>>,
-}
-
-impl Ways {
-    fn new(addresses: &[Address], connected: &[Connected]) -> Self {
-        let mut ways = Self {
-            addresses: by_link(addresses),
-            ..Self::default()
-        };
-        for route in connected.iter().filter(|route| route.maker != Maker::Other) {
-            let known = ways.routes.entry(route.link).or_default();
-            known.insert(ObservedRoute {
+/// Addresses of a link of ours, and routes over it.
+fn ways(kept: &Kept, link: &Link) -> (BTreeSet<IpNetwork>, BTreeSet<ObservedRoute>) {
+    let addresses = kept.addresses.get(&link.index).into_iter();
+    let routes = kept
+        .connected(link.index)
+        .filter(|route| route.maker != Maker::Other);
+    (
+        addresses.flat_map(BTreeMap::keys).copied().collect(),
+        routes
+            .map(|route| ObservedRoute {
                 to: route.to,
                 source: route.source,
-            });
+            })
+            .collect(),
+    )
+}
+
+/// The resolver's legs: both ends have the same name.
+#[derive(Debug, Default)]
+struct Legs {
+    /// The ends inside: is it up, and what is there.
+    inside: BTreeMap<String, (bool, ObservedLeg)>,
+    /// On which bridge the end on the host is, by index.
+    at: BTreeMap<String, u32>,
+    on: BTreeMap<u32, BTreeSet<String>>,
+    touched: Touched,
+}
+
+impl Legs {
+    /// Looks at the ends inside.
+    async fn look(&mut self, inside: &Mirror) -> Result<(), KernelError> {
+        inside
+            .look(|kept| {
+                let mut touched = kept.take_touched();
+                if touched.all {
+                    touched.links.extend(self.inside.keys().cloned());
+                    touched
+                        .links
+                        .extend(kept.links.values().map(|link| link.name.clone()));
+                }
+                touched.links.retain(|name| is_ours(name));
+                for name in &touched.links {
+                    match kept.named(name) {
+                        Some(link) => {
+                            let (addresses, routes) = ways(kept, link);
+                            let leg = ObservedLeg {
+                                name: name.clone(),
+                                mtu: link.mtu,
+                                addresses,
+                                routes,
+                            };
+                            self.inside.insert(name.clone(), (link.up, leg));
+                        }
+                        None => drop(self.inside.remove(name)),
+                    }
+                }
+                self.touched.links.extend(touched.links);
+            })
+            .await
+    }
+
+    /// Notes where the end on the host is now. Answers which bridges that concerns, by name.
+    fn follow(&mut self, name: &str, kept: &Kept) -> Vec<String> {
+        let before = self.at.remove(name);
+        if let Some(on) = before.and_then(|bridge| self.on.get_mut(&bridge)) {
+            on.remove(name);
         }
-        ways
+        let is_leg = self.inside.contains_key(name);
+        let now = kept.named(name).filter(|_| is_leg).and_then(|link| link.master);
+        if let Some(bridge) = now {
+            self.at.insert(name.to_owned(), bridge);
+            self.on.entry(bridge).or_default().insert(name.to_owned());
+        }
+        let bridges = before.into_iter().chain(now);
+        bridges
+            .filter_map(|bridge| kept.links.get(&bridge))
+            .map(|link| link.name.clone())
+            .collect()
     }
 
-    fn of(&self, link: &Link) -> (BTreeSet<IpNetwork>, BTreeSet<ObservedRoute>) {
-        (
-            self.addresses.get(&link.index).cloned().unwrap_or_default(),
-            self.routes.get(&link.index).cloned().unwrap_or_default(),
-        )
+    /// The leg on a bridge, when both of its ends are there and up.
+    fn of(&self, bridge: &Link, kept: &Kept) -> Option<ObservedLeg> {
+        let names = self.on.get(&bridge.index).into_iter().flatten();
+        let mut legs = names.filter_map(|name| {
+            let port = kept.named(name).filter(|port| port.up)?;
+            let (_, leg) = self.inside.get(name).filter(|(up, _)| *up)?;
+            Some(ObservedLeg {
+                mtu: port.mtu.min(leg.mtu),
+                ..leg.clone()
+            })
+        });
+        legs.next()
     }
-}
-
-/// The resolver's ends of its legs, by name.
-type Legs = BTreeMap<String, (Link, ObservedLeg)>;
-
-async fn legs(inside: &Links) -> Result<Legs, ObserveError> {
-    let links = inside.list().await?;
-    let (_, connected) = inside.routes().await?;
-    let ways = Ways::new(&inside.addresses().await?, &connected);
-    let legs = links.into_iter().filter(ours).map(|link| {
-        let (addresses, routes) = ways.of(&link);
-        let leg = ObservedLeg {
-            name: link.name.clone(),
-            mtu: link.mtu,
-            addresses,
-            routes,
-        };
-        (link.name.clone(), (link, leg))
-    });
-    Ok(legs.collect())
-}
-
-fn networks(links: &[Link], ways: &Ways, legs: &Legs) -> BTreeMap<String, ObservedBridge> {
-    let forwards = sysctl::forwards();
-    let bridges = links
-        .iter()
-        .filter(|link| ours(link) && link.kind == Kind::Bridge);
-    bridges
-        .map(|bridge| {
-            let leg = links.iter().find_map(|port| {
-                let (inside, leg) = legs.get(&port.name)?;
-                let works = port.master == Some(bridge.index) && port.up && inside.up;
-                works.then(|| ObservedLeg {
-                    mtu: port.mtu.min(leg.mtu),
-                    ..leg.clone()
-                })
-            });
-            let (addresses, routes) = ways.of(bridge);
-            let found = ObservedBridge {
-                up: bridge.up,
-                mtu: bridge.mtu,
-                addresses,
-                routes,
-                turned_off: turned_off(bridge, forwards),
-                leg,
-            };
-            (bridge.name.clone(), found)
-        })
-        .collect()
 }
 
 /// The parameters that keep a bridge's traffic from being passed on: the host's, or its own.
@@ -201,22 +321,18 @@ fn turned_off(bridge: &Link, (v4, v6): (bool, Option<bool>)) -> BTreeSet<String>
 }
 
 /// The link that leads to the outside; where there is none, a name that links of hosts often have.
-pub(crate) fn uplink(links: &[Link], routes: &[Route]) -> String {
-    way_out(links, routes).map_or("eth0".to_owned(), |link| link.name.clone())
+pub(crate) fn uplink(kept: &Kept) -> String {
+    way_out(kept).map_or("eth0".to_owned(), |link| link.name.clone())
 }
 
-fn default_mtu(links: &[Link], routes: &[Route]) -> u32 {
-    way_out(links, routes).map_or(DEFAULT_MTU, |link| link.mtu)
+fn default_mtu(kept: &Kept) -> u32 {
+    way_out(kept).map_or(DEFAULT_MTU, |link| link.mtu)
 }
 
-fn way_out<'a>(links: &'a [Link], routes: &[Route]) -> Option<&'a Link> {
-    routes
-        .iter()
-        .filter(|route| route.to.prefix() == 0)
+fn way_out(kept: &Kept) -> Option<&Link> {
+    let everywhere = kept.routes().filter(|route| route.to.prefix() == 0);
+    let mut links = everywhere
         .flat_map(|route| &route.links)
-        .find_map(|index| {
-            links
-                .iter()
-                .find(|link| link.index == *index && link.name != "lo")
-        })
+        .filter_map(|index| kept.links.get(index));
+    links.find(|link| link.name != "lo")
 }

@@ -5,6 +5,7 @@ mod missing;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use linkspan_site::Protocol;
@@ -13,23 +14,41 @@ use linkspan_site::Protocol;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
     /// Bridges of ours, by link name.
-    pub networks: BTreeMap<String, ObservedBridge>,
+    pub networks: Arc<BTreeMap<String, Arc<ObservedBridge>>>,
     /// Host ends of containers' links that work: up, and ports of a bridge of ours.
-    pub veths: BTreeSet<String>,
-    /// Sandboxes, also half made ones that a crash has left.
-    pub sandboxes: BTreeSet<String>,
+    pub veths: Arc<BTreeSet<String>>,
     /// Ranges that others use.
-    pub claims: Vec<Claim>,
-    /// Ranges that others use, and we too, that don't count, each with the reason: a default route, link-local, ours.
-    pub disregarded: Vec<(Claim, &'static str)>,
+    pub claims: Arc<Vec<Claim>>,
     /// Files of others that can't be read or understood, a sentence each.
-    pub notes: Vec<String>,
+    pub notes: Arc<Vec<String>>,
     /// Our table.
     pub table: TableState,
     /// Does the host have IPv6?
     pub ipv6: bool,
     /// MTU of the default route's link in bytes, else 1500.
     pub mtu: u32,
+}
+
+impl Observed {
+    /// Is it the same as what was seen before? Costs nothing, whatever there is.
+    pub fn is_as(&self, before: &Self) -> bool {
+        Arc::ptr_eq(&self.networks, &before.networks)
+            && Arc::ptr_eq(&self.veths, &before.veths)
+            && Arc::ptr_eq(&self.claims, &before.claims)
+            && Arc::ptr_eq(&self.notes, &before.notes)
+            && (self.table, self.ipv6, self.mtu) == (before.table, before.ipv6, before.mtu)
+    }
+}
+
+/// Every range that somebody was found to use.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// Those that count.
+    pub counting: Vec<Claim>,
+    /// Ranges that others use, and we too, that don't count, each with the reason: a default route, link-local, ours.
+    pub disregarded: Vec<(Claim, &'static str)>,
+    /// Files of others that can't be read or understood, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// A bridge of ours.

@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use crate::Hint;
+use crate::mirror::Mirror;
 use crate::netlink::messages;
 use crate::nft::{concerns_our_table, concerns_rules_of_others};
 use files::FilesWatch;
@@ -44,14 +45,6 @@ const GROUPS_ROUTE: [MulticastGroup; 9] = [
     MulticastGroup::Ipv6Rule,
     MulticastGroup::Ipv4Netconf,
     MulticastGroup::Ipv6Netconf,
-];
-const ALL: [Hint; 6] = [
-    Hint::Links,
-    Hint::Addresses,
-    Hint::Routes,
-    Hint::Parameters,
-    Hint::Table,
-    Hint::Foreign,
 ];
 /// Bursts are shorter than this, and people don't notice it.
 const BURST: Duration = Duration::from_millis(20);
@@ -82,17 +75,15 @@ impl Drop for Watch {
 }
 
 impl Watch {
-    /// Begins to listen, here and in the resolver's namespace, for which the caller brings a socket of [`routes`]. Changes of
-    /// our table that come from another socket than `own_port` set `stale`. Files are those below `root`.
+    /// Begins to listen, here and in the resolver's namespace. Changes of our table that come from another socket than `own_port` set `stale`. Files are those below `root`.
     pub(crate) fn start(
-        resolver: Socket,
+        mirrors: [Arc<Mirror>; 2],
         own_port: u32,
         stale: Arc<AtomicBool>,
         root: &Path,
     ) -> io::Result<Self> {
         let sockets = Sockets {
-            route: register(routes()?)?,
-            resolver: register(resolver)?,
+            mirrors,
             table: register(listen(NETLINK_NETFILTER, &[GROUP_NFTABLES])?)?,
             files: watch_files(root),
             own_port,
@@ -114,12 +105,8 @@ impl Watch {
     }
 }
 
-/// Turns messages of one socket into hints.
-type Reader = fn(&Sockets, &[u8], &mut BTreeSet<Hint>);
-
 struct Sockets {
-    route: AsyncFd<Socket>,
-    resolver: AsyncFd<Socket>,
+    mirrors: [Arc<Mirror>; 2],
     table: AsyncFd<Socket>,
     files: Option<FilesWatch>,
     own_port: u32,
@@ -162,37 +149,27 @@ fn tell(subscribers: &mut Vec<Subscriber>, hints: &BTreeSet<Hint>) -> bool {
 impl Sockets {
     /// Waits for messages and reads all that are there.
     async fn next(&mut self) -> BTreeSet<Hint> {
-        let (socket, read): (_, Reader) = tokio::select! {
+        let [host, resolver] = &self.mirrors;
+        let socket = tokio::select! {
             () = changed(&mut self.files) => return [Hint::Files].into(),
-            _ = readable(&self.route) => (&self.route, Self::read_route),
-            _ = readable(&self.resolver) => (&self.resolver, Self::read_route),
-            _ = readable(&self.table) => (&self.table, Self::read_table),
+            () = host.changed() => return host.read(),
+            () = resolver.changed() => return resolver.read(),
+            () = readable(&self.table) => &self.table,
         };
         let mut hints = BTreeSet::new();
         let mut buffer = vec![0; READ];
         loop {
             match recv(socket.get_ref().as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
-                Ok(length) => read(self, &buffer[..length], &mut hints),
+                Ok(length) => self.read_table(&buffer[..length], &mut hints),
                 Err(Errno::EINTR) => {}
                 Err(Errno::ENOBUFS) => {
                     tracing::debug!("messages about changes were lost");
                     self.stale.store(true, Ordering::Release);
-                    hints.extend(ALL);
+                    hints.extend([Hint::Table, Hint::Foreign]);
                 }
                 Err(_) => return hints,
             }
         }
-    }
-
-    fn read_route(&self, bytes: &[u8], hints: &mut BTreeSet<Hint>) {
-        // `RTM_*` of `linux/rtnetlink.h`.
-        hints.extend(messages(bytes).filter_map(|message| match message.kind {
-            16 | 17 => Some(Hint::Links),
-            20 | 21 => Some(Hint::Addresses),
-            24 | 25 | 32 | 33 => Some(Hint::Routes),
-            80 | 81 => Some(Hint::Parameters),
-            _ => None,
-        }));
     }
 
     fn read_table(&self, bytes: &[u8], hints: &mut BTreeSet<Hint>) {
@@ -245,7 +222,7 @@ fn listen(protocol: isize, groups: &[u32]) -> io::Result<Socket> {
 }
 
 #[allow(unsafe_code)]
-fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+pub(crate) fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
     // SAFETY: the socket owns its descriptor, which stays open and the same until the socket is dropped, inside the
     // `AsyncFd`; nothing here replaces or closes it.
     Ok(unsafe { AsyncFd::register(socket) }?)

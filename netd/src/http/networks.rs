@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use linkspan_api::v1::{ConnectRequest, DisconnectRequest, NetworkRequest};
+use linkspan_telemetry::chain;
 
 use tokio::time::timeout;
 
@@ -131,6 +132,9 @@ pub(crate) fn pools(api: &Api) -> Response {
     Answer::json(&api.view.borrow().pool_views())
 }
 
-pub(crate) fn report(api: &Api) -> Response {
-    Answer::json(&api.view.borrow().network_report())
+pub(crate) async fn report(api: &Api) -> Result<Response, Response> {
+    let claims = api.hostnet.claims().await;
+    let failed = |error| Answer::failure(StatusCode::INTERNAL_SERVER_ERROR, chain(&error));
+    let claims = claims.map_err(failed)?;
+    Ok(Answer::json(&api.view.borrow().network_report(claims)))
 }

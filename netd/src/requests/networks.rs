@@ -64,7 +64,7 @@ impl Reconciler {
     async fn create_network(&mut self, request: &NetworkRequest) -> Result<(), Rejection> {
         let (name, network) = read(request)?;
         // A claim that is a second old may be the one that matters.
-        self.look_at_host().await;
+        self.look_at_host(false).await;
         let observed = self.observed();
         let world = World {
             desired: &self.desired,

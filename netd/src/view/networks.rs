@@ -6,10 +6,12 @@ use ipnetwork::{IpNetwork, Ipv4Network};
 use linkspan_api::v1::{
     ChoiceView, ClaimView, NetworkDetail, NetworkMember, NetworkReport, NetworkView, PoolHolder, PoolView,
 };
+use linkspan_hostnet::Claims;
 use linkspan_plan::{Claim, Conflict, Leases, NetworkId, NetworkLease, network_id, pool_uses};
 use linkspan_site::{Driver, Network, OnConflict, ProjectName};
 
 use crate::events::now_ms;
+use crate::observe::plan_claim;
 use crate::reconcile::View;
 
 /// What is known of networks beside what is desired.
@@ -19,10 +21,6 @@ pub(crate) struct Ground {
     pub(crate) conflicts: Vec<Conflict>,
     /// Ranges of others.
     pub(crate) claims: Vec<Claim>,
-    /// Ranges of others that don't count, and why.
-    pub(crate) disregarded: Vec<(Claim, String)>,
-    /// What could not be read.
-    pub(crate) notes: Vec<String>,
     pub(crate) settings: Option<linkspan_plan::Settings>,
 }
 
@@ -211,13 +209,14 @@ impl View {
             .collect()
     }
 
-    pub(crate) fn network_report(&self) -> NetworkReport {
+    pub(crate) fn network_report(&self, claims: Claims) -> NetworkReport {
         let ground = &self.ground;
-        let counts = ground.claims.iter().map(|claim| claim_view(claim, None));
-        let others = ground
+        let counts = claims.counting.iter();
+        let counts = counts.map(|claim| claim_view(&plan_claim(claim), None));
+        let others = claims
             .disregarded
             .iter()
-            .map(|(claim, why)| claim_view(claim, Some(why.clone())));
+            .map(|(claim, why)| claim_view(&plan_claim(claim), Some((*why).to_owned())));
         NetworkReport {
             claims: counts.chain(others).collect(),
             networks: ground
@@ -231,7 +230,7 @@ impl View {
                         .map(|range| self.choice(lease, range))
                 })
                 .collect(),
-            notes: ground.notes.clone(),
+            notes: claims.notes,
         }
     }
 

@@ -40,7 +40,7 @@ impl Address {
         self.message.attributes.iter().any(permanent)
     }
 
-    fn read(message: AddressMessage) -> Option<Self> {
+    pub(crate) fn read(message: AddressMessage) -> Option<Self> {
         let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
         let (mut local, mut any, mut marked) = (None, None, false);
         for attribute in &message.attributes {

@@ -60,7 +60,7 @@ impl Connected {
     }
 
     /// Reads one; absent when the message is about another kind of route.
-    pub(super) fn read(message: &RouteMessage) -> Option<Self> {
+    pub(crate) fn read(message: &RouteMessage) -> Option<Self> {
         if message.header.kind != RouteType::Unicast {
             return None;
         }

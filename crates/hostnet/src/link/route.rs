@@ -15,6 +15,7 @@ use rtnetlink::packet_route::route::{
 
 use super::{Connected, Link, Links, MARK, errno, refused};
 use crate::KernelError;
+use crate::mirror::RouteKey;
 
 /// `RT_TABLE_LOCAL` of `linux/rtnetlink.h`: the host's own addresses, kept by the kernel.
 pub(super) const TABLE_LOCAL: u32 = 255;
@@ -30,6 +31,48 @@ pub(crate) struct Route {
     /// The kernel's object that says where it leads (`ip nexthop`); it resolves it into links, unless
     /// `net.ipv4.nexthop_compat_mode` is off.
     pub(crate) next_hop: Option<u32>,
+}
+
+impl Route {
+    /// Reads one; absent when it claims nothing.
+    pub(crate) fn read(message: &RouteMessage) -> Option<Self> {
+        // Routes to single hosts that the kernel keeps in mind are told apart from those that somebody set.
+        if message.header.flags.contains(RouteFlags::Cloned) {
+            return None;
+        }
+        let mut route = Self {
+            to: everywhere(message.header.address_family)?,
+            table: u32::from(message.header.table),
+            links: Vec::new(),
+            kind: RouteKind::of(message.header.kind)?,
+            next_hop: None,
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                RouteAttribute::Destination(address) => {
+                    route.to = IpNetwork::new(ip(address)?, message.header.destination_prefix_length).ok()?;
+                }
+                RouteAttribute::Table(table) => route.table = *table,
+                RouteAttribute::Oif(index) => route.links.push(*index),
+                RouteAttribute::NhId(id) => route.next_hop = Some(*id),
+                RouteAttribute::MultiPath(hops) => route.links.extend(hops.iter().map(hop_link)),
+                _ => {}
+            }
+        }
+        // The kernel keeps these for every address. What else is in its table, or of that kind, was set by somebody.
+        let of_an_address =
+            route.kind == RouteKind::Local && (is_host(route.to) || route.to.ip().is_loopback());
+        (!of_an_address).then_some(route)
+    }
+}
+
+/// A route as it is listed.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    /// Absent for one that leads several ways, or over an object of the kernel's.
+    pub(crate) key: Option<RouteKey>,
+    pub(crate) route: Option<Route>,
+    pub(crate) connected: Option<Connected>,
 }
 
 /// What becomes of a packet.
@@ -107,7 +150,7 @@ impl Links {
         family: AddressFamily,
     ) -> Result<(), KernelError> {
         for message in self.route_messages(family).await? {
-            let everywhere = read(&message)
+            let everywhere = Route::read(&message)
                 .is_some_and(|route| route.to.prefix() == 0 && route.links.contains(&link.index));
             if !everywhere || u8::from(message.header.protocol) != MARK {
                 continue;
@@ -136,12 +179,24 @@ impl Links {
     /// All routes of both families in all tables, the kernel's own ones to the host's addresses left out; and those among
     /// them that lead to neighbours.
     pub(crate) async fn routes(&self) -> Result<(Vec<Route>, Vec<Connected>), KernelError> {
+        let (mut routes, mut connected) = (Vec::new(), Vec::new());
+        for listing in self.all_routes().await? {
+            routes.extend(listing.route);
+            connected.extend(listing.connected);
+        }
+        Ok((routes, connected))
+    }
+
+    /// The same, each with what the kernel tells it apart by.
+    pub(crate) async fn all_routes(&self) -> Result<Vec<Listing>, KernelError> {
         let mut messages = self.route_messages(AddressFamily::Inet).await?;
         messages.extend(self.route_messages(AddressFamily::Inet6).await?);
-        Ok((
-            messages.iter().filter_map(read).collect(),
-            messages.iter().filter_map(Connected::read).collect(),
-        ))
+        let listing = |message: &RouteMessage| Listing {
+            key: RouteKey::of(message),
+            route: Route::read(message),
+            connected: Connected::read(message),
+        };
+        Ok(messages.iter().map(listing).collect())
     }
 
     /// Where routes of the main table lead that are neither ours nor came with an address.
@@ -153,7 +208,7 @@ impl Links {
             u8::from(protocol) != MARK && protocol != RouteProtocol::Kernel
         });
         let main = others
-            .filter_map(read)
+            .filter_map(Route::read)
             .filter(|route| route.table == u32::from(RouteHeader::RT_TABLE_MAIN));
         Ok(main.map(|route| route.to).collect())
     }
@@ -164,35 +219,6 @@ impl Links {
         let found = self.handle.route().get(request).execute().try_collect().await;
         found.map_err(refused("list", "routes"))
     }
-}
-
-fn read(message: &RouteMessage) -> Option<Route> {
-    // Routes to single hosts that the kernel keeps in mind are told apart from those that somebody set.
-    if message.header.flags.contains(RouteFlags::Cloned) {
-        return None;
-    }
-    let mut route = Route {
-        to: everywhere(message.header.address_family)?,
-        table: u32::from(message.header.table),
-        links: Vec::new(),
-        kind: RouteKind::of(message.header.kind)?,
-        next_hop: None,
-    };
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Destination(address) => {
-                route.to = IpNetwork::new(ip(address)?, message.header.destination_prefix_length).ok()?;
-            }
-            RouteAttribute::Table(table) => route.table = *table,
-            RouteAttribute::Oif(index) => route.links.push(*index),
-            RouteAttribute::NhId(id) => route.next_hop = Some(*id),
-            RouteAttribute::MultiPath(hops) => route.links.extend(hops.iter().map(hop_link)),
-            _ => {}
-        }
-    }
-    // The kernel keeps these for every address. What else is in its table, or of that kind, was set by somebody.
-    let of_an_address = route.kind == RouteKind::Local && (is_host(route.to) || route.to.ip().is_loopback());
-    (!of_an_address).then_some(route)
 }
 
 fn is_host(range: IpNetwork) -> bool {
@@ -211,7 +237,7 @@ fn everywhere(family: AddressFamily) -> Option<IpNetwork> {
     }
 }
 
-pub(super) fn ip(address: &RouteAddress) -> Option<IpAddr> {
+pub(crate) fn ip(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(ip) => Some((*ip).into()),
         RouteAddress::Inet6(ip) => Some((*ip).into()),

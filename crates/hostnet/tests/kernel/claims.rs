@@ -11,9 +11,11 @@ use crate::rig::*;
 
 /// All claims, and all that is none with the reason, a line each.
 async fn told(rig: &Rig) -> Vec<String> {
-    let found = rig.net.observe().await.unwrap();
+    let found = rig.net.claims().await.unwrap();
+    let observed = rig.net.observe().await.unwrap();
+    assert_eq!(found.counting, *observed.claims);
     let counts = found
-        .claims
+        .counting
         .iter()
         .map(|claim| format!("{} {}", claim.range, claim.source));
     let not = found
@@ -325,7 +327,7 @@ fn files_that_cannot_be_understood_fail_nothing_and_are_noted() {
         );
         let found = rig.net.observe().await.unwrap();
         assert_eq!(
-            found.notes,
+            *found.notes,
             [
                 "/etc/docker/daemon.json:1: EOF while parsing an object at line 1 column 1",
                 "/etc/wireguard/wg0.conf:2: `ten` is no address range",
@@ -337,5 +339,65 @@ fn files_that_cannot_be_understood_fail_nothing_and_are_noted() {
                 .iter()
                 .any(|claim| claim.range.to_string() == "10.5.0.0/24")
         );
+    });
+}
+
+/// What was followed is what one sees who comes anew and lists everything.
+async fn is_as_listed(rig: &Rig, after: &str) {
+    // Consequences come a moment later.
+    tokio::time::sleep(Duration::from_millis(15)).await;
+    let followed = rig.net.observe().await.unwrap();
+    let listed = rig.net.observe_anew().await.unwrap();
+    assert_eq!(followed, listed, "after `{after}`");
+}
+
+#[test]
+fn what_is_followed_is_what_is_there_whatever_others_do() {
+    on_a_host(async |rig| {
+        rig.networks().await;
+        rig.guest(1, 10).await;
+        rig.net.observe().await.unwrap();
+        for damage in [
+            "ip link add f0 type bridge",
+            "ip addr add 10.60.0.1/24 dev f0",
+            "ip link set f0 up",
+            "ip route add 10.61.0.0/16 via 10.60.0.9 dev f0",
+            "ip route add 10.62.0.0/16 via 10.60.0.9 dev f0 metric 7",
+            "ip route append 10.62.0.0/16 via 10.60.0.8 dev f0 metric 7",
+            "ip route replace 10.62.0.0/16 via 10.60.0.7 dev f0 metric 7",
+            "ip route add 10.63.0.0/16 dev f0 src 10.60.0.1 table 100",
+            "ip rule add to 10.64.0.0/16 table 100",
+            "ip route add blackhole 10.65.0.0/16",
+            "ip route add 10.66.0.0/16 nexthop via 10.60.0.5 nexthop via 10.60.0.6",
+            "ip -6 addr add fd60::1/64 dev f0 nodad",
+            "ip -6 route add fd61::/48 via fd60::9 dev f0",
+            "ip -6 route append fd61::/48 via fd60::8 dev f0",
+            "ip -6 route del fd61::/48 via fd60::9 dev f0",
+            "ip addr add 10.60.0.2/24 dev f0",
+            "ip addr del 10.60.0.1/24 dev f0",
+            "ip link set f0 name f1",
+            "ip link set f1 down",
+            "ip link set f1 up",
+            "ip link set f1 down",
+            "ip rule del to 10.64.0.0/16 table 100",
+            "ip route del blackhole 10.65.0.0/16",
+            "ip link del f1",
+            "ip link set ls-b1 down",
+            "ip link set ls-b1 up",
+            "ip addr flush dev ls-b1",
+            "ip link set ls-b1 mtu 1400",
+            "ip link set ls-v1-10 nomaster",
+            "ip link set ls-v1-10 master ls-b2",
+            "sysctl -w net.ipv4.conf.ls-b1.forwarding=0",
+            "sysctl -w net.ipv4.ip_forward=0",
+            "sysctl -w net.ipv6.conf.all.forwarding=0",
+            "ip link set ls-r1 down",
+            "ip link del ls-r1",
+            "ip link del ls-v1-10",
+            "ip link del ls-b1",
+        ] {
+            sh(damage);
+            is_as_listed(&rig, damage).await;
+        }
     });
 }

@@ -213,13 +213,10 @@ fn a_container_with_the_hosts_ids_has_only_a_network_of_its_own() {
         assert_eq!(rig.net.create_sandbox("plain", None).await.unwrap(), sandbox);
         rig.net.attach("plain", &attachment(1, 10)).await.unwrap();
         assert!(pings(&sandbox.net, LAN4));
-        assert_eq!(
-            rig.net.observe().await.unwrap().sandboxes,
-            ["plain".to_owned()].into()
-        );
+        assert_eq!(rig.net.sandboxes().unwrap(), ["plain".to_owned()].into());
         rig.net.remove_sandbox("plain").await.unwrap();
         rig.net.remove_sandbox("plain").await.unwrap();
-        assert_eq!(rig.net.observe().await.unwrap().sandboxes, [].into());
+        assert_eq!(rig.net.sandboxes().unwrap(), [].into());
     });
 }
 

@@ -235,10 +235,10 @@ fn a_containers_link_that_others_broke_is_made_again() {
         ] {
             sh(damage);
             let found = rig.net.observe().await.unwrap().veths;
-            assert_eq!(found, [].into(), "unnoticed: {damage}");
+            assert_eq!(*found, [].into(), "unnoticed: {damage}");
             rig.net.attach("guest-1-10", &a.attachment).await.unwrap();
             let found = rig.net.observe().await.unwrap().veths;
-            assert_eq!(found, ["ls-v1-10".to_owned()].into());
+            assert_eq!(*found, ["ls-v1-10".to_owned()].into());
             assert!(pings(&a.netns, LAN4), "not repaired: {damage}");
             assert!(pings(&a.netns, LAN6), "not repaired: {damage}");
         }
@@ -357,7 +357,7 @@ fn removing_everything_leaves_nothing() {
             .await
             .unwrap();
         let found = rig.net.observe().await.unwrap();
-        assert_eq!(found.veths, ["ls-v1-10".to_owned()].into());
+        assert_eq!(*found.veths, ["ls-v1-10".to_owned()].into());
         assert_eq!(found.table, TableState::Intact);
         assert!(found.ipv6);
         assert_eq!(found.mtu, 1500);
@@ -384,6 +384,6 @@ fn removing_one_network_and_container_leaves_the_others_alone() {
         assert!(pings(&b.netns, LAN4));
         let found = rig.net.observe().await.unwrap();
         assert_eq!(found.networks.keys().collect::<Vec<_>>(), ["ls-b1", "ls-b3"]);
-        assert_eq!(found.veths, ["ls-v1-11".to_owned()].into());
+        assert_eq!(*found.veths, ["ls-v1-11".to_owned()].into());
     });
 }

@@ -204,7 +204,7 @@ impl Ground<'_> {
         let v6 = wish.ipv6_address.map(IpAddr::V6);
         for address in v4.into_iter().chain(v6) {
             self.address(address, slots, world)?;
-            alone(slots, address)?;
+            alone(slots, &address)?;
         }
         if let Some(mac) = wish.mac_address {
             if matches!(self.lease.driver, Driver::Ipvlan { .. }) {
@@ -218,7 +218,7 @@ impl Ground<'_> {
                     holder,
                 });
             }
-            alone(slots, mac)?;
+            alone(slots, &mac)?;
         }
         Ok(())
     }
@@ -312,7 +312,7 @@ impl Ground<'_> {
 }
 
 /// What only one can have.
-fn alone(slots: &[Slot], what: impl ToString) -> Result<(), MemberError> {
+fn alone(slots: &[Slot], what: &dyn ToString) -> Result<(), MemberError> {
     match slots.len() {
         0 | 1 => Ok(()),
         count => Err(MemberError::Shared {
