@@ -97,7 +97,7 @@ pub(crate) fn rewrite_hosts(layout: &Layout, spec: &ContainerSpec, before: &[Str
 /// Puts the lines of `text` in the place of those in `before`, without taking away a line that somebody appends meanwhile.
 ///
 /// Only as many bytes as were read are written over, in one write. Lines that don't fit are appended before, so that a
-/// reader finds all old ones or all new ones; room that is left is filled with empty lines and not cut off.
+/// reader finds all old ones or all new ones; room that is left is filled with blanks and not cut off.
 fn replace_lines(path: &Path, text: &String, before: &[String]) -> io::Result<()> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     let mut now = Vec::new();
@@ -124,7 +124,13 @@ fn replace_lines(path: &Path, text: &String, before: &[String]) -> io::Result<()
         }
         OpenOptions::new().append(true).open(path)?.write_all(&rest)?;
     }
-    lines.resize(now.len(), b'\n');
+    let room = now.len().saturating_sub(lines.len());
+    // Blanks at the end of our last line are seen by nobody, as empty lines would be. Some programs don't find a line that
+    // begins with blanks.
+    match text.trim_end().len().min(lines.trim_ascii_end().len()) {
+        0 => lines.resize(now.len(), b'\n'),
+        end => drop(lines.splice(end..end, std::iter::repeat_n(b' ', room))),
+    }
     file.write_all_at(&lines, 0)
 }
 
@@ -133,7 +139,7 @@ fn lines_of_others<'a>(now: &[u8], ours: impl Iterator<Item = &'a String>) -> Ve
     let ours: HashSet<&[u8]> = ours.flat_map(|text| text.lines()).map(str::as_bytes).collect();
     let others = now
         .split(|byte| *byte == b'\n')
-        .filter(|line| !line.trim_ascii().is_empty() && !ours.contains(line));
+        .filter(|line| !line.trim_ascii().is_empty() && !ours.contains(line.trim_ascii_end()));
     others.flat_map(|line| [line, b"\n"].concat()).collect()
 }
 
@@ -294,6 +300,28 @@ mod tests {
         file.set_len(FILE_MAX + 1).unwrap();
         overwrite(&file, b"was too large\n").unwrap();
         assert_eq!(fs::read_to_string(path.path()).unwrap(), "was too large\n");
+    }
+
+    #[test]
+    fn room_that_is_left_shows_no_empty_lines_and_is_used_again() {
+        let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        let texts = [
+            text(&[
+                "127.0.0.1\tlocalhost",
+                "10.201.113.114\tbox",
+                "10.201.113.115\tbox",
+            ]),
+            text(&["127.0.0.1\tlocalhost", "10.1.1.1\tbox"]),
+        ];
+        fs::write(&path, format!("{}10.9.9.9 mine\n", texts[0])).unwrap();
+        for number in [1, 0, 1, 1, 0] {
+            replace_lines(&path, &texts[number], &texts).unwrap();
+            let now = fs::read_to_string(&path).unwrap();
+            let lines: String = now.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+            assert_eq!(lines, format!("{}10.9.9.9 mine\n", texts[number]), "{now:?}");
+        }
+        // It neither grew nor shrank.
+        assert_eq!(fs::metadata(&path).unwrap().len() as usize, texts[0].len() + 14);
     }
 
     #[test]
