@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use linkspan_api::feed::{SocketId, SocketKind};
-use linkspan_plan::{HostPort, RESOLVER_ADDRESS};
+use linkspan_plan::{HostPort, LINK_PREFIX, RESOLVER_ADDRESS};
 use linkspan_site::Protocol;
 use nix::sched::{CloneFlags, setns};
 use socket2::{Domain, Socket, Type};
@@ -31,6 +31,16 @@ pub enum SocketError {
         protocol: &'static str,
         /// `nginx (pid 42)`.
         holder: String,
+    },
+    /// The address is none of this host's.
+    #[error("{address}/{protocol} can't be had: {} is no address of this host, which has {own}", .address.ip())]
+    NotOurs {
+        /// Where.
+        address: SocketAddr,
+        /// `tcp` or `udp`.
+        protocol: &'static str,
+        /// Those of the same family.
+        own: String,
     },
     /// Anything else.
     #[error("cannot listen on {address}/{protocol}")]
@@ -239,19 +249,48 @@ fn reserve(port: HostPort) -> Result<OwnedFd, SocketError> {
 
 fn refused(address: SocketAddr, stream: bool, source: io::Error) -> SocketError {
     let protocol = if stream { "tcp" } else { "udp" };
-    if source.kind() == io::ErrorKind::AddrInUse {
-        let holder = holder::holder(address, stream);
-        SocketError::Taken {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            let holder = holder::holder(address, stream);
+            SocketError::Taken {
+                address,
+                protocol,
+                holder: holder.unwrap_or_else(|| "another program (`ss -lnp` names it)".to_owned()),
+            }
+        }
+        io::ErrorKind::AddrNotAvailable => SocketError::NotOurs {
             address,
             protocol,
-            holder: holder.unwrap_or_else(|| "another program (`ss -lnp` names it)".to_owned()),
-        }
-    } else {
-        SocketError::Bind {
+            own: own_addresses(address.is_ipv4()),
+        },
+        _ => SocketError::Bind {
             address,
             protocol,
             source,
-        }
+        },
+    }
+}
+
+/// The host's addresses of one family, but for those on our own links, which nobody publishes on.
+fn own_addresses(v4: bool) -> String {
+    let all = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let all = all.filter(|one| !one.interface_name.starts_with(LINK_PREFIX));
+    let addresses: BTreeSet<IpAddr> = all
+        .filter_map(|one| {
+            let address = one.address?;
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+        })
+        // A link-local address is none without its link.
+        .filter(|ip| ip.is_ipv4() == v4 && !matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()))
+        .collect();
+    match addresses.len() {
+        0 => "none of that family".to_owned(),
+        _ => addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", "),
     }
 }
 
@@ -272,6 +311,21 @@ mod tests {
         let own = format!("(pid {})", std::process::id());
         assert!(error.to_string().contains(&own), "{error}");
         assert!(sockets.served.is_empty());
+    }
+
+    #[test]
+    fn an_address_of_somebody_else_is_told_from_those_that_can_be_had() {
+        for (protocol, word) in [(Protocol::Tcp, "tcp"), (Protocol::Udp, "udp")] {
+            let port = HostPort {
+                protocol,
+                address: "192.0.2.77:80".parse().unwrap(),
+            };
+            let error = Sockets::default().hold(port, 1).unwrap_err().to_string();
+            let begin = format!(
+                "192.0.2.77:80/{word} can't be had: 192.0.2.77 is no address of this host, which has 127."
+            );
+            assert!(error.starts_with(&begin), "{error}");
+        }
     }
 
     #[test]
