@@ -20,6 +20,8 @@ mod egress;
 mod error;
 mod feed;
 mod forward;
+#[allow(dead_code, reason = "connections learn to use it next")]
+mod h1;
 mod listen;
 mod middleware;
 mod names;
