@@ -1,10 +1,10 @@
 //! One client connection: who, over what, and for how long it has been doing nothing.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Version};
@@ -20,7 +20,7 @@ pub(crate) struct Client {
     pub(crate) peer: SocketAddr,
     /// Absent on a plain connection.
     pub(crate) tls: Option<Tls>,
-    pub(crate) clock: Arc<Clock>,
+    pub(crate) clock: Rc<Clock>,
     origin: RefCell<Option<Origin>>,
     /// Counted for as long as anything of the connection lives, tunnels included.
     _open: Open,
@@ -54,7 +54,7 @@ impl Client {
             worker,
             peer,
             tls,
-            clock: Arc::new(Clock::new()),
+            clock: Rc::new(Clock::new()),
             origin: RefCell::new(None),
             _open: open,
         }
@@ -84,17 +84,15 @@ impl Client {
 }
 
 /// Says whether a connection has a request under way, is sending a head, or idles.
-///
-/// Touched by one thread only; atomics because hyper wants the connection's I/O to be `Send`.
 #[derive(Debug)]
 pub(crate) struct Clock {
     begun: Instant,
-    under_way: AtomicU32,
+    under_way: Cell<u32>,
     /// Milliseconds after `begun` at which the head began or the last request ended.
-    since: AtomicU64,
-    head: AtomicU32,
+    since: Cell<u64>,
+    head: Cell<u32>,
     /// Milliseconds after `begun`, plus one, at which the client stopped taking bytes; 0 while it takes them.
-    blocked: AtomicU64,
+    blocked: Cell<u64>,
 }
 
 /// What the clock says at some moment.
@@ -114,11 +112,11 @@ impl Clock {
     fn new() -> Self {
         Self {
             begun: Instant::now(),
-            under_way: AtomicU32::new(0),
-            since: AtomicU64::new(0),
+            under_way: Cell::new(0),
+            since: Cell::new(0),
             // A connection begins with a head: who connects has something to ask.
-            head: AtomicU32::new(1),
-            blocked: AtomicU64::new(0),
+            head: Cell::new(1),
+            blocked: Cell::new(0),
         }
     }
 
@@ -127,49 +125,50 @@ impl Clock {
     }
 
     fn mark(&self) {
-        self.since.store(self.millis(), Ordering::Relaxed);
+        self.since.set(self.millis());
     }
 
     /// A write found the client's socket full, or went through.
     pub(crate) fn wrote(&self, blocked: bool) {
         if !blocked {
-            self.blocked.store(0, Ordering::Relaxed);
-        } else if self.blocked.load(Ordering::Relaxed) == 0 {
-            self.blocked.store(self.millis() + 1, Ordering::Relaxed);
+            self.blocked.set(0);
+        } else if self.blocked.get() == 0 {
+            self.blocked.set(self.millis() + 1);
         }
     }
 
     /// A request came in whole.
     pub(crate) fn begin(&self) {
-        self.under_way.fetch_add(1, Ordering::Relaxed);
-        self.head.store(0, Ordering::Relaxed);
+        self.under_way.set(self.under_way.get() + 1);
+        self.head.set(0);
     }
 
     /// A request and its answer are done.
     pub(crate) fn end(&self) {
-        if self.under_way.fetch_sub(1, Ordering::Relaxed) == 1 {
+        self.under_way.set(self.under_way.get().saturating_sub(1));
+        if self.under_way.get() == 0 {
             self.mark();
         }
     }
 
     /// Bytes came in. Between requests of HTTP/1 they are the begin of a head.
     pub(crate) fn read(&self) {
-        if self.under_way.load(Ordering::Relaxed) == 0 && self.head.swap(1, Ordering::Relaxed) == 0 {
+        if self.under_way.get() == 0 && self.head.replace(1) == 0 {
             self.mark();
         }
     }
 
     /// How is it going?
     pub(crate) fn check(&self, now: Instant, head: Duration, idle: Duration) -> Verdict {
-        let blocked = self.blocked.load(Ordering::Relaxed);
+        let blocked = self.blocked.get();
         if blocked > 0 && now >= self.begun + Duration::from_millis(blocked) + idle {
             return Verdict::Stalled;
         }
-        if self.under_way.load(Ordering::Relaxed) > 0 {
+        if self.under_way.get() > 0 {
             return Verdict::Until(now + head.min(idle));
         }
-        let since = self.begun + Duration::from_millis(self.since.load(Ordering::Relaxed));
-        let (limit, verdict) = match self.head.load(Ordering::Relaxed) {
+        let since = self.begun + Duration::from_millis(self.since.get());
+        let (limit, verdict) = match self.head.get() {
             0 => (idle, Verdict::Idle),
             _ => (head, Verdict::SlowHead),
         };

@@ -28,6 +28,8 @@ pub(crate) enum Retry {
 pub(crate) enum Kind {
     #[error("bad request: {0}")]
     BadRequest(&'static str),
+    #[error("bad request: {why}")]
+    Malformed { status: StatusCode, why: String },
     #[error("no site here is called `{0}`")]
     UnknownHost(String),
     #[error("`{0}` has no route for this path")]
@@ -97,6 +99,7 @@ impl Failure {
     pub(crate) fn side(&self) -> Side {
         match self.kind {
             Kind::BadRequest(_)
+            | Kind::Malformed { .. }
             | Kind::UnknownHost(_)
             | Kind::NoRoute(_)
             | Kind::Misdirected(_)
@@ -120,6 +123,7 @@ impl Failure {
     pub(crate) fn status(&self) -> StatusCode {
         match self.kind {
             Kind::BadRequest(_) | Kind::ClientGone => StatusCode::BAD_REQUEST,
+            Kind::Malformed { status, .. } => status,
             Kind::UnknownHost(_) | Kind::NoRoute(_) => StatusCode::NOT_FOUND,
             Kind::Misdirected(_) => StatusCode::MISDIRECTED_REQUEST,
             Kind::Method(_) => StatusCode::METHOD_NOT_ALLOWED,

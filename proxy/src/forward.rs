@@ -1,8 +1,9 @@
 //! One request, start to finish.
 //!
-//! The codec (hyper, for now) hands over a request head and a body that can be read; what goes back is a response head
-//! and a body that reads from the upstream as fast as the client takes it. Between the two nothing is buffered but
-//! what a second try may need, so a slow side slows the other down, and nothing else.
+//! The client's connection hands over a request head and a body that can be read; what goes back is a response head and
+//! a body that reads from the upstream as fast as the client takes it. Which version of HTTP either side speaks is not
+//! known here. Between the two nothing is buffered but what a second try may need, so a slow side slows the other down,
+//! and nothing else.
 //!
 //! The order is fixed, and each step sees what the one before has made sure of:
 //!
@@ -21,23 +22,21 @@
 //! The [`Record`] is begun first and travels inside the response body, so that whatever happens (a reset stream, a
 //! client that left while held) drops it, and dropping it writes the request's line in the access log.
 
-use std::convert::Infallible;
 use std::rc::Rc;
 
-use http::header::{CONNECTION, COOKIE, LOCATION, TE, UPGRADE};
+use http::header::{ALLOW, CONNECTION, COOKIE, LOCATION, TE, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
-use hyper::ext::Protocol;
 
-use crate::body::{Progress, ResponseBody};
+use crate::body::{Incoming, Progress, ResponseBody};
 use crate::client::Client;
 use crate::error::{Failure, Kind};
+pub(crate) use crate::interim::Interim;
 use crate::middleware::access_log::Record;
 use crate::middleware::hop_by_hop::{self, Said};
-use crate::middleware::{allow, redirect, request_id};
+use crate::middleware::{allow, max_forwards, redirect, request_id};
 use crate::router::Found;
-use crate::tunnel::{self, Upgrade};
+use crate::tunnel::{self, Tunnel};
 use crate::upstream::pool::Lease;
 use crate::upstream::{self, Destination, Outgoing};
 use crate::world::Action;
@@ -45,8 +44,23 @@ use crate::world::Action;
 mod name;
 mod page;
 
+pub(crate) use name::ExtendedConnect;
 use name::Name;
 use page::{page, prefers_html};
+
+/// What goes back to the client's connection.
+#[allow(clippy::large_enum_variant, reason = "nearly every one is the large one")]
+pub(crate) enum Reply {
+    Response(Response<ResponseBody>),
+    /// Once this head has been written, the connection (or the stream) is the near end of the tunnel.
+    Tunnel {
+        response: Response<()>,
+        tunnel: Box<Tunnel>,
+    },
+}
+
+/// What is passed on, as an `Allow` field says it; others too, but these are known to all.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// What a request is answered with.
 enum Answer {
@@ -54,50 +68,95 @@ enum Answer {
         status: StatusCode,
         location: HeaderValue,
     },
+    /// To an OPTIONS that goes no further.
+    Options,
     Upstream {
         response: Response<Incoming>,
         lease: Lease,
     },
     Tunnel {
         response: Response<()>,
-        upgrade: Upgrade,
+        lease: Lease,
     },
 }
 
 /// Answers one request of a client. Never fails: a failure is an answer too.
-pub(crate) async fn serve(
-    client: Rc<Client>,
-    mut request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
+pub(crate) async fn serve(client: &Rc<Client>, mut request: Request<Incoming>, interim: Interim) -> Reply {
     let progress = Rc::new(Progress::default());
-    let mut record = Record::begin(&client, &request, &progress);
+    let mut record = Record::begin(client, &request, &progress);
     let id = request_id::assign(request.headers_mut(), || client.worker.random_128());
     record.id(id.clone());
     let (html, version) = (prefers_html(request.headers()), request.version());
-    Ok(match answer(&client, request, progress, &mut record).await {
-        Ok(Answer::Upstream { response, lease }) => {
-            record.status(response.status());
-            response.map(|body| ResponseBody::upstream(body, lease, record))
+    Reply::Response(
+        match answer(client, request, interim, progress, &mut record).await {
+            Ok(Answer::Upstream { response, lease }) => {
+                record.status(response.status());
+                response.map(|body| ResponseBody::upstream(body, lease, record))
+            }
+            Ok(Answer::Tunnel { response, mut lease }) => match lease.take_raw() {
+                Some(upstream) => {
+                    record.status(response.status());
+                    let tunnel = Box::new(Tunnel::new(upstream, lease, record));
+                    return Reply::Tunnel { response, tunnel };
+                }
+                None => page(&protocol(&lease), html, version, &id, record),
+            },
+            Ok(Answer::Options) => {
+                record.status(StatusCode::OK);
+                let mut response = Response::new(ResponseBody::own("", record));
+                response
+                    .headers_mut()
+                    .insert(ALLOW, HeaderValue::from_static(METHODS));
+                response
+            }
+            Ok(Answer::Redirect { status, location }) => {
+                record.status(status);
+                let mut response = Response::new(ResponseBody::own("", record));
+                *response.status_mut() = status;
+                response.headers_mut().insert(LOCATION, location);
+                response
+            }
+            Err(failure) => page(&failure, html, version, &id, record),
+        },
+    )
+}
+
+/// Answers what is not a request, or not one that has one length. `request` is there as far as it could be read.
+pub(crate) fn refuse(
+    client: &Rc<Client>,
+    request: Option<&Request<()>>,
+    status: StatusCode,
+    why: &dyn std::error::Error,
+) -> Response<ResponseBody> {
+    let unreadable;
+    let request = match request {
+        Some(request) => request,
+        None => {
+            let mut request = Request::new(());
+            *request.method_mut() = Method::from_bytes(b"-").unwrap_or_default();
+            *request.uri_mut() = Uri::from_static("*");
+            unreadable = request;
+            &unreadable
         }
-        Ok(Answer::Tunnel { response, upgrade }) => {
-            record.status(response.status());
-            client.worker.tasks.spawn_local(tunnel::relay(upgrade, record));
-            response.map(|()| ResponseBody::none())
-        }
-        Ok(Answer::Redirect { status, location }) => {
-            record.status(status);
-            let mut response = Response::new(ResponseBody::own("", record));
-            *response.status_mut() = status;
-            response.headers_mut().insert(LOCATION, location);
-            response
-        }
-        Err(failure) => page(&failure, html, version, &id, record),
-    })
+    };
+    let mut record = Record::begin(client, request, &Rc::default());
+    let id = request_id::assign(&mut HeaderMap::new(), || client.worker.random_128());
+    record.id(id.clone());
+    let why = why.to_string();
+    let failure = Failure::from(Kind::Malformed { status, why });
+    page(
+        &failure,
+        prefers_html(request.headers()),
+        request.version(),
+        &id,
+        record,
+    )
 }
 
 async fn answer(
     client: &Client,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
+    interim: Interim,
     progress: Rc<Progress>,
     record: &mut Record,
 ) -> Result<Answer, Failure> {
@@ -138,8 +197,12 @@ async fn answer(
             Action::Forward(_) => {}
         },
     }
+    let method = request.method().clone();
+    if !max_forwards::may_pass(&method, request.headers_mut()) {
+        return Ok(Answer::Options);
+    }
     let (head, body, wanted) = prepare(client, &name, request);
-    let mut outgoing = Outgoing::new(head, body, progress, world.limits());
+    let mut outgoing = Outgoing::new(head, body, interim, progress, world.limits());
     let destination = Destination {
         world,
         route,
@@ -165,10 +228,12 @@ fn location(made: Option<HeaderValue>) -> Result<HeaderValue, Failure> {
 // === Head ===
 
 /// A change of protocol that the client asks for.
-struct Wanted {
-    client: hyper::upgrade::OnUpgrade,
-    /// Asked for by extended CONNECT (RFC 8441), which is granted with 200 rather than 101.
-    extended: bool,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// By Upgrade, which is granted with 101.
+    Upgrade,
+    /// By extended CONNECT (RFC 8441), which is granted with 200.
+    Extended,
 }
 
 /// The head as it goes upstream, and the change of protocol that it asks for.
@@ -199,14 +264,12 @@ fn prepare(
 fn wanted(request: &mut Request<Incoming>, said: &Said, client: &Client) -> Option<Wanted> {
     let extended = *request.method() == Method::CONNECT;
     let protocol = if extended {
-        let protocol = request.extensions().get::<Protocol>()?.as_str().to_owned();
-        HeaderValue::try_from(protocol).ok()?
+        request.extensions().get::<ExtendedConnect>()?.0.clone()
     } else {
         said.upgrade
             .clone()
             .filter(|_| request.version() == Version::HTTP_11)?
     };
-    let upgrade = hyper::upgrade::on(&mut *request);
     if extended {
         *request.method_mut() = Method::GET;
         tunnel::write_key(request.headers_mut(), &protocol, client.worker.random_128());
@@ -214,9 +277,10 @@ fn wanted(request: &mut Request<Incoming>, said: &Said, client: &Client) -> Opti
     let headers = request.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, protocol);
-    Some(Wanted {
-        client: upgrade,
-        extended,
+    Some(if extended {
+        Wanted::Extended
+    } else {
+        Wanted::Upgrade
     })
 }
 
@@ -248,30 +312,27 @@ fn respond(
         return Ok(Answer::Upstream { response, lease });
     }
     let Some(wanted) = wanted else {
-        return Err(Kind::Protocol {
-            endpoint: lease.endpoint().to_owned(),
-        }
-        .into());
+        return Err(protocol(&lease));
     };
-    let upstream = hyper::upgrade::on(&mut response);
-    let upgrade = Upgrade {
-        client: wanted.client,
-        upstream,
-        lease,
-    };
-    let protocol = response.headers().get(UPGRADE).cloned();
+    let chosen = response.headers().get(UPGRADE).cloned();
     hop_by_hop::strip(response.headers_mut());
     let mut response = response.map(|_| ());
-    if wanted.extended {
+    if wanted == Wanted::Extended {
         *response.status_mut() = StatusCode::OK;
         response.headers_mut().remove(http::header::SEC_WEBSOCKET_ACCEPT);
     } else {
         response
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        if let Some(protocol) = protocol {
-            response.headers_mut().insert(UPGRADE, protocol);
+        if let Some(chosen) = chosen {
+            response.headers_mut().insert(UPGRADE, chosen);
         }
     }
-    Ok(Answer::Tunnel { response, upgrade })
+    Ok(Answer::Tunnel { response, lease })
+}
+
+/// The endpoint changed the protocol as it may not.
+fn protocol(lease: &Lease) -> Failure {
+    let endpoint = lease.endpoint().to_owned();
+    Kind::Protocol { endpoint }.into()
 }

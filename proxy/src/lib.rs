@@ -20,8 +20,8 @@ mod egress;
 mod error;
 mod feed;
 mod forward;
-#[allow(dead_code, reason = "connections learn to use it next")]
 mod h1;
+mod interim;
 mod listen;
 mod middleware;
 mod names;
@@ -30,6 +30,7 @@ mod router;
 mod shared;
 mod stream;
 mod tls;
+mod transport;
 mod tunnel;
 mod upstream;
 mod worker;

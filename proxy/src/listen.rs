@@ -16,9 +16,10 @@ use tracing::debug;
 
 use crate::client::{Client, Open, Tls};
 use crate::stream::Port;
+use crate::transport::Transport;
 use crate::worker::Worker;
 use crate::world::World;
-use crate::{connection, tls};
+use crate::{connection, h1, tls};
 
 /// Pause after an accept that failed for want of descriptors or memory, and while there are too many connections.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -168,7 +169,7 @@ async fn connect(
     let limits: Limits = *worker.world().limits();
     if !https {
         let client = Client::new(worker, open, peer, None);
-        return connection::http1(stream, Rc::new(client), limits).await;
+        return h1::server::serve(Transport::Plain(stream), Rc::new(client), limits).await;
     }
     let world = worker.world();
     let handshake = tls::accept(stream, Arc::clone(&worker.shared.tls), &world);
@@ -186,6 +187,6 @@ async fn connect(
     if accepted.http2 {
         connection::http2(accepted.stream, client, limits).await
     } else {
-        connection::http1(accepted.stream, client, limits).await
+        h1::server::serve(Transport::tls(accepted.stream), client, limits).await
     }
 }

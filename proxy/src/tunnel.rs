@@ -1,48 +1,74 @@
 //! Connections that stop being HTTP: WebSockets and whatever else an upstream agrees to with 101.
 
+use std::io;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::BytesMut;
 use http::header::{SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION};
 use http::{HeaderMap, HeaderValue};
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional_with_sizes;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional_with_sizes};
 
 use crate::middleware::access_log::{Outcome, Record};
+use crate::transport::Transport;
 use crate::upstream::pool::Lease;
 
 /// Bytes on their way in each direction.
 const BUFFER: usize = 16 << 10;
 
-/// Both ends of a tunnel. Neither is raw before the upstream's 101 was seen and passed on: bytes that a client sends
-/// ahead stay in the codec and come first (CVE-2026-2833 is what happens otherwise).
-pub(crate) struct Upgrade {
-    pub(crate) client: OnUpgrade,
-    pub(crate) upstream: OnUpgrade,
-    /// Keeps the endpoint's counter and the connection's driver.
-    pub(crate) lease: Lease,
+/// The far end of a tunnel. It is raw only because the upstream's 101 was seen, and the near end becomes so when that was
+/// passed on: bytes that a client sends ahead stay where they are and come first (CVE-2026-2833 is what happens otherwise).
+pub(crate) struct Tunnel {
+    upstream: Transport,
+    /// What the upstream said right behind its 101.
+    early: BytesMut,
+    /// Keeps the endpoint's counter.
+    lease: Lease,
+    record: Record,
 }
 
-/// Relays both ways until both sides have said all; the end of one direction is passed on as such.
-pub(crate) async fn relay(upgrade: Upgrade, mut record: Record) {
-    let Upgrade {
-        client,
-        upstream,
-        lease,
-    } = upgrade;
-    let Ok(client) = client.await else { return };
-    let Ok(upstream) = upstream.await else {
-        record.outcome(Outcome::UpstreamTruncated);
-        return;
-    };
-    let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
-    let relayed = copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER).await;
-    if let Ok((up, down)) = relayed {
-        record.tunnelled(up, down);
+impl Tunnel {
+    pub(crate) fn new(upstream: (Transport, BytesMut), lease: Lease, record: Record) -> Self {
+        let (upstream, early) = upstream;
+        Self {
+            upstream,
+            early,
+            lease,
+            record,
+        }
     }
-    // A tunnel that ends is done, whoever ended it.
-    record.delivered();
-    drop(lease);
+
+    /// Relays both ways until both sides have said all; the end of one direction is passed on as such. `early` is what
+    /// the client sent ahead.
+    pub(crate) async fn relay<S>(self, mut client: S, early: BytesMut)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Self {
+            mut upstream,
+            early: answer,
+            lease,
+            mut record,
+        } = self;
+        let relayed = async {
+            client.write_all(&answer).await?;
+            upstream.write_all(&early).await?;
+            let (up, down) =
+                copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER).await?;
+            Ok::<_, io::Error>((up + early.len() as u64, down + answer.len() as u64))
+        };
+        if let Ok((up, down)) = relayed.await {
+            record.tunnelled(up, down);
+        }
+        // A tunnel that ends is done, whoever ended it.
+        record.delivered();
+        drop(lease);
+    }
+
+    /// The client's side never came to be.
+    pub(crate) fn fail(mut self) {
+        self.record.outcome(Outcome::ClientGone);
+    }
 }
 
 /// The handshake key that HTTP/1.1 wants and extended CONNECT doesn't have (RFC 8441 §5).

@@ -8,9 +8,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::Response;
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use crate::body::Incoming;
 use crate::error::{Failure, Kind};
 use crate::middleware::access_log::Record;
 use crate::router::Found;
@@ -164,7 +164,7 @@ async fn attempt(
     outgoing: &mut Outgoing,
     record: &mut Record,
 ) -> Result<(Response<Incoming>, Lease), Failure> {
-    let mut lease = Lease::new(Rc::clone(host), candidate.port, outgoing.progress());
+    let mut lease = Lease::new(Rc::clone(host), candidate.port);
     let mut stale = 0;
     let started = std::time::Instant::now();
     record.upstream(host, candidate.port);
@@ -185,21 +185,15 @@ async fn attempt(
                 }
             },
         };
-        let request = outgoing.request(&candidate.endpoint)?;
-        let mut error = match connection.send(request).await {
+        let failure = match outgoing.send(&mut connection, &candidate.endpoint).await {
             Ok(response) => {
                 health::answered(host);
                 record.upstream_answered(started.elapsed());
                 lease.hold(connection);
                 return Ok((response, lease));
             }
-            Err(error) => error,
+            Err(failure) => failure,
         };
-        let unsent = error
-            .take_message()
-            .map(|request| outgoing.give_back(request))
-            .is_some();
-        let failure = outgoing.failure(&candidate.endpoint, error.into_error(), unsent);
         if reused && outgoing.may_retry(&failure) {
             stale += 1;
             record.retried();
@@ -223,12 +217,10 @@ async fn reuse(
         return Ok(host.reuse_http2(candidate.port));
     }
     match &candidate.endpoint.place {
-        Place::Container(_) => Ok(host.reuse(candidate.port, |_| true).await),
+        Place::Container(_) => Ok(host.reuse(candidate.port, |_| true)),
         Place::External(external) => {
             let addresses = external::addresses(worker, external).await?;
-            Ok(host
-                .reuse(candidate.port, |peer| addresses.contains(&peer.ip()))
-                .await)
+            Ok(host.reuse(candidate.port, |peer| addresses.contains(&peer.ip())))
         }
     }
 }

@@ -9,10 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Sleep;
 
+use super::Incoming;
 use crate::error::BoxError;
+use crate::middleware::forwarded;
 
 /// What the proxy knows about a request's body while it streams.
 #[derive(Debug, Default)]
@@ -32,6 +33,8 @@ pub(crate) struct RequestBody {
     patience: Option<Duration>,
     /// Runs while the client is silent.
     silence: Option<Pin<Box<Sleep>>>,
+    /// Taken before and not sent; comes first, in reverse.
+    unread: Vec<Bytes>,
 }
 
 enum Source {
@@ -94,7 +97,7 @@ impl Tape {
                 self.rest = None;
                 Poll::Ready(None)
             }
-            Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
+            Some(Err(error)) => Poll::Ready(Some(Err(error))),
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     self.record(data);
@@ -167,13 +170,24 @@ impl RequestBody {
             progress: Rc::clone(progress),
             patience,
             silence: None,
+            unread: Vec::new(),
         }
+    }
+
+    /// Puts back what was taken from the start of the body.
+    fn put_back(&mut self, mut taken: Vec<Bytes>) {
+        let bytes: u64 = taken.iter().map(|bytes| bytes.len() as u64).sum();
+        self.progress
+            .bytes
+            .set(self.progress.bytes.get().saturating_sub(bytes));
+        taken.reverse();
+        self.unread = taken;
     }
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut self.source {
             Source::Empty => Poll::Ready(None),
-            Source::Stream(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
+            Source::Stream(body) => Pin::new(body).poll_frame(cx),
             Source::Tape { tape, take, at } => {
                 let mut tape = tape.borrow_mut();
                 if tape.take != *take {
@@ -195,12 +209,13 @@ impl RequestBody {
         silence.as_mut().poll(cx)
     }
 
-    /// The client's body, if this is one that can be sent only once.
-    pub(crate) fn into_stream(self) -> Option<Incoming> {
-        match self.source {
-            Source::Stream(body) => Some(body),
-            Source::Empty | Source::Tape { .. } => None,
+    /// This body once more, if it is one that can be sent only once and was not. `taken` is what was read of it.
+    pub(crate) fn into_unsent(mut self, taken: Vec<Bytes>) -> Option<Self> {
+        if !matches!(self.source, Source::Stream(_)) {
+            return None;
         }
+        self.put_back(taken);
+        Some(self)
     }
 }
 
@@ -213,8 +228,12 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        let frame = match this.poll_source(cx) {
-            Poll::Ready(frame) => frame,
+        let source = match this.unread.pop() {
+            Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            None => this.poll_source(cx),
+        };
+        let frame = match source {
+            Poll::Ready(frame) => frame.map(|frame| frame.map(forwarded::honest_trailers)),
             Poll::Pending => {
                 ready!(this.poll_silence(cx));
                 Some(Err("the client stopped in the middle of its request".into()))
@@ -236,6 +255,9 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
+        if !self.unread.is_empty() {
+            return false;
+        }
         match &self.source {
             Source::Empty => true,
             Source::Stream(body) => body.is_end_stream(),
@@ -251,7 +273,11 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Empty => SizeHint::with_exact(0),
-            Source::Stream(body) => body.size_hint(),
+            Source::Stream(body) => {
+                let unread: u64 = self.unread.iter().map(|bytes| bytes.len() as u64).sum();
+                let exact = body.size_hint().exact().map(|left| left + unread);
+                exact.map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
             Source::Tape { tape, at, .. } => {
                 let tape = tape.borrow();
                 let rest = tape

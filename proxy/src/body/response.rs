@@ -5,10 +5,11 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
+use super::Incoming;
 use crate::error::BoxError;
 use crate::middleware::access_log::{Outcome, Record};
+use crate::middleware::hop_by_hop;
 use crate::upstream::pool::Lease;
 
 /// A response body as the client's connection reads it. Writes the request's line in the access log when it is dropped.
@@ -38,7 +39,7 @@ impl ResponseBody {
         body
     }
 
-    /// The empty answer that opens a tunnel; the tunnel keeps the record.
+    /// The empty answer that opens a tunnel over HTTP/2; the tunnel keeps the record.
     pub(crate) fn none() -> Self {
         Self {
             source: Answer::Own(None),
@@ -65,10 +66,12 @@ impl ResponseBody {
     }
 
     fn finish(&mut self, outcome: Outcome) {
-        if let Answer::Upstream { lease, .. } = &mut self.source
+        if let Answer::Upstream { body, lease } = &mut self.source
             && let Some(lease) = lease.take()
             && outcome == Outcome::Ok
         {
+            // Nobody may hold on to a connection that is for somebody else next.
+            *body = Incoming::None;
             lease.put_back();
         }
         if let Some(record) = &mut self.record {
@@ -92,7 +95,7 @@ impl Body for ResponseBody {
         let frame = match &mut this.source {
             Answer::Own(text) => text.take().map(|text| Ok(Frame::data(text))),
             Answer::Upstream { body, .. } => {
-                ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(BoxError::from))
+                ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map(hop_by_hop::plain_trailers))
             }
         };
         match &frame {

@@ -67,8 +67,7 @@ pub(super) fn page(
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if matches!(failure.kind, Kind::Method(_)) {
-        let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
-        headers.insert(http::header::ALLOW, HeaderValue::from_static(allowed));
+        headers.insert(http::header::ALLOW, HeaderValue::from_static(super::METHODS));
     }
     response
 }

@@ -2,6 +2,9 @@
 
 use http::header::{FORWARDED, HOST, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use http_body::Frame;
+
+use super::hop_by_hop;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -81,6 +84,16 @@ impl Origin {
         // Appended: whom a message passed before us is the truth too (RFC 9110 §7.6.3).
         headers.append(VIA, via(version));
     }
+}
+
+/// A piece of a request's body. What a client claims about itself is no truer in a trailer than in a head.
+pub(crate) fn honest_trailers<T>(frame: Frame<T>) -> Frame<T> {
+    let mut frame = hop_by_hop::plain_trailers(frame);
+    if let Some(trailers) = frame.trailers_mut() {
+        remove_claims(trailers);
+        trailers.remove("x-request-id");
+    }
+    frame
 }
 
 fn via(version: Version) -> HeaderValue {
@@ -167,6 +180,18 @@ mod tests {
                 "x_other: stays",
             ]
         );
+    }
+
+    #[test]
+    fn claims_in_trailers_are_removed_too() {
+        let mut trailers = HeaderMap::new();
+        for name in ["x-forwarded-for", "x_real_ip", "x-request-id", "x-sum"] {
+            trailers.insert(HeaderName::from_static(name), HeaderValue::from_static("1"));
+        }
+        let left = honest_trailers(Frame::<()>::trailers(trailers))
+            .into_trailers()
+            .unwrap();
+        assert_eq!(left.keys().collect::<Vec<_>>(), ["x-sum"]);
     }
 
     #[test]

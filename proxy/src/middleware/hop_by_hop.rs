@@ -5,6 +5,7 @@ use http::header::{
     TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::Frame;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -53,6 +54,43 @@ pub(crate) fn strip(headers: &mut HeaderMap) -> Said {
         headers.remove(name);
     }
     said
+}
+
+/// Fields that mean something only before a body: who took them from behind it would be led to another length, another
+/// host or another user (RFC 9110 §6.5.1).
+const ONLY_IN_HEADS: [&str; 18] = [
+    "age",
+    "authorization",
+    "cache-control",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "cookie",
+    "expect",
+    "host",
+    "location",
+    "max-forwards",
+    "range",
+    "set-cookie",
+    "trailer",
+    "vary",
+    "via",
+    "www-authenticate",
+];
+
+/// A piece of a body; trailers without what must not be among them.
+pub(crate) fn plain_trailers<T>(frame: Frame<T>) -> Frame<T> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            strip(&mut trailers);
+            for name in ONLY_IN_HEADS {
+                trailers.remove(name);
+            }
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }
 }
 
 fn tokens(value: &str) -> impl Iterator<Item = &str> {
@@ -154,6 +192,26 @@ mod tests {
                 "x-public"
             ]
         );
+    }
+
+    #[test]
+    fn rfc_9110_section_6_5_1_nothing_that_steers_comes_behind_a_body() {
+        let trailers = headers(&[
+            ("x-sum", "7"),
+            ("content-digest", "sha-256=:eA==:"),
+            ("content-length", "5"),
+            ("transfer-encoding", "chunked"),
+            ("host", "b.test"),
+            ("authorization", "Basic eA=="),
+            ("connection", "x-named"),
+            ("x-named", "1"),
+        ]);
+        let left = plain_trailers(Frame::<()>::trailers(trailers))
+            .into_trailers()
+            .unwrap();
+        let mut names: Vec<_> = left.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["content-digest", "x-sum"]);
     }
 
     #[test]

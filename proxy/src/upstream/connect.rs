@@ -5,10 +5,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use nix::sys::socket::{setsockopt, sockopt};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
@@ -16,6 +15,8 @@ use super::external;
 use super::hold;
 use super::pool::{Connection, Host};
 use crate::error::{Failure, Kind};
+use crate::h1::client as http1;
+use crate::transport::Transport;
 use crate::worker::{LocalExecutor, Worker};
 use crate::world::{External, Place};
 
@@ -44,11 +45,10 @@ pub(crate) async fn connect(
                 let (stream, peer) = first(peers, limit, make)
                     .await
                     .map_err(|e| refused(endpoint(), port, e))?;
-                let done = if http2 {
-                    handshake2(host, port, stream).await
-                } else {
-                    handshake(stream, peer).await
-                };
+                if !http2 {
+                    return Ok(speaking_http1(Transport::Plain(stream), peer));
+                }
+                let done = handshake2(host, port, stream).await;
                 done.map_err(|error| refused(endpoint(), port, io::Error::other(error)))
             }
             Place::External(external) => elsewhere(worker, external, port, limit).await,
@@ -82,8 +82,8 @@ async fn elsewhere(
     let peers = addresses.iter().map(|ip| SocketAddr::new(*ip, port));
     let make = async |address: SocketAddr| worker.shared.egress.tcp(address.ip()).await;
     let (stream, peer) = first(peers, limit, make).await.map_err(fail)?;
-    let done = match &external.tls {
-        None => handshake(stream, peer).await,
+    let transport = match &external.tls {
+        None => Transport::Plain(stream),
         Some(name) => {
             let config = worker.shared.egress.trust().await;
             let config = config.map_err(|error| fail(io::Error::other(error)))?;
@@ -91,10 +91,10 @@ async fn elsewhere(
                 .connect(name.clone(), stream)
                 .await
                 .map_err(fail)?;
-            handshake(stream, peer).await
+            Transport::tls(stream)
         }
     };
-    done.map_err(|error| fail(io::Error::other(error)))
+    Ok(speaking_http1(transport, peer))
 }
 
 /// Connects to the first of several addresses that answers, each with its share of the time.
@@ -135,14 +135,9 @@ fn notice_silence(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-async fn handshake<S>(stream: S, peer: SocketAddr) -> Result<Connection, hyper::Error>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(stream)).await?;
-    // Ends when the sender is dropped or the peer closes; what went wrong is told to the request by its sender.
-    tokio::task::spawn_local(async move { connection.with_upgrades().await.ok() });
-    Ok(Connection::Http1 { sender, peer })
+fn speaking_http1(transport: Transport, peer: SocketAddr) -> Connection {
+    let connection = http1::Connection::new(transport);
+    Connection::Http1 { connection, peer }
 }
 
 async fn handshake2(host: &Host, port: u16, stream: TcpStream) -> Result<Connection, hyper::Error> {

@@ -7,23 +7,29 @@ use std::time::Duration;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, UPGRADE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body;
-use hyper::body::Incoming;
 use linkspan_api::feed::Limits;
 
-use crate::body::{Progress, RequestBody, Tape};
-use crate::error::{Failure, Kind, Retry};
+use super::pool::Connection;
+use crate::body::{Incoming, Progress, RequestBody, Tape};
+use crate::error::{BoxError, Failure, Kind, Retry};
+use crate::interim::Interim;
 use crate::world::{Endpoint, Place};
 
 /// Times that a request may reach an upstream which then closes without an answer: it may be the one that crashes it.
 const SENT_MAX: u32 = 5;
 
 pub(crate) struct Outgoing {
-    /// Absent only after it was sent for good.
-    head: Option<Parts>,
+    /// As it was when it came, but for the Host, which is written for each endpoint.
+    head: Parts,
+    /// For endpoints that are sent the client's.
+    host: Option<HeaderValue>,
     payload: Payload,
+    /// It can't be sent again, whatever happens.
+    spent: bool,
     progress: Rc<Progress>,
+    interim: Interim,
     idempotent: bool,
     http2: bool,
     sent: u32,
@@ -32,26 +38,25 @@ pub(crate) struct Outgoing {
 
 enum Payload {
     None,
-    Once(Incoming),
+    Once(RequestBody),
     Tape(Rc<RefCell<Tape>>),
     Spent,
 }
 
 impl Outgoing {
     /// `head` as it is to be sent, but for the protocol version and the Host of targets elsewhere.
-    pub(crate) fn new(head: Parts, body: Incoming, progress: Rc<Progress>, limits: &Limits) -> Self {
+    pub(crate) fn new(
+        mut head: Parts,
+        body: Incoming,
+        interim: Interim,
+        progress: Rc<Progress>,
+        limits: &Limits,
+    ) -> Self {
         let replay = limits.replay_body;
         let idempotent = matches!(
             head.method,
             Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
         );
-        let payload = if body.is_end_stream() {
-            Payload::None
-        } else if idempotent && body.size_hint().lower() <= replay {
-            Payload::Tape(Tape::new(body, replay))
-        } else {
-            Payload::Once(body)
-        };
         // Not gRPC-Web, which is made for HTTP/1.1.
         let grpc = |kind: &HeaderValue| {
             kind.as_bytes()
@@ -61,14 +66,26 @@ impl Outgoing {
         let http2 = head.version == Version::HTTP_2
             && head.headers.get(http::header::CONTENT_TYPE).is_some_and(grpc)
             && !head.headers.contains_key(UPGRADE);
+        let patience = (!http2).then(|| Duration::from_millis(limits.idle_ms));
+        let payload = if body.is_end_stream() {
+            Payload::None
+        } else if idempotent && body.size_hint().lower() <= replay {
+            Payload::Tape(Tape::new(body, replay))
+        } else {
+            Payload::Once(RequestBody::stream(body, &progress, patience))
+        };
+        head.version = Version::HTTP_11;
         Self {
-            head: Some(head),
+            host: head.headers.get(HOST).cloned(),
+            head,
             payload,
+            spent: false,
             progress,
+            interim,
             idempotent,
             http2,
             sent: 0,
-            patience: (!http2).then(|| Duration::from_millis(limits.idle_ms)),
+            patience,
         }
     }
 
@@ -77,14 +94,10 @@ impl Outgoing {
         self.http2
     }
 
-    pub(crate) fn progress(&self) -> Rc<Progress> {
-        Rc::clone(&self.progress)
-    }
-
     /// May the request be sent again after this failure?
     pub(crate) fn may_retry(&self, failure: &Failure) -> bool {
         match failure.retry() {
-            Retry::Always => self.head.is_some(),
+            Retry::Always => !self.spent,
             Retry::Idempotent => self.can_repeat() && self.sent < SENT_MAX,
             Retry::Never => false,
         }
@@ -99,62 +112,105 @@ impl Outgoing {
             }
     }
 
-    /// The request for this endpoint.
-    pub(crate) fn request(&mut self, endpoint: &Endpoint) -> Result<Request<RequestBody>, Failure> {
-        let head = if self.can_repeat() {
-            self.head.clone()
-        } else {
-            self.head.take()
+    /// Sends the request over a connection to this endpoint, and returns the answer's head and the body behind it.
+    pub(crate) async fn send(
+        &mut self,
+        connection: &mut Connection,
+        endpoint: &Endpoint,
+    ) -> Result<Response<Incoming>, Failure> {
+        let body = self.body(endpoint)?;
+        let host = match &endpoint.place {
+            Place::External(external) => Some(external.host_field.clone()),
+            Place::Container(_) => self.host.clone(),
         };
-        let mut head = head.ok_or_else(|| Kind::Cut {
-            endpoint: endpoint.id.clone(),
-        })?;
-        self.sent += 1;
-        let body = match &self.payload {
-            Payload::None => RequestBody::empty(&self.progress),
-            Payload::Tape(tape) => RequestBody::replay(tape, &self.progress, self.patience),
-            Payload::Once(_) | Payload::Spent => match std::mem::replace(&mut self.payload, Payload::Spent) {
-                Payload::Once(body) => RequestBody::stream(body, &self.progress, self.patience),
-                _ => {
-                    return Err(Kind::Cut {
-                        endpoint: endpoint.id.clone(),
+        if let Some(host) = host {
+            self.head.headers.insert(HOST, host);
+        }
+        match connection {
+            Connection::Http1 { connection, .. } => {
+                let interim = &self.interim;
+                match connection
+                    .send(&self.head, body, |response| interim.pass(response))
+                    .await
+                {
+                    Ok((head, body)) => Ok(Response::from_parts(head, Incoming::Http1(body))),
+                    Err(failed) => {
+                        let unsent = failed.unsent.is_some();
+                        if let Some((body, taken)) = failed.unsent {
+                            self.give_back(body.into_unsent(taken));
+                        }
+                        let broken = failed.error.is_protocol();
+                        Err(self.failure(endpoint, failed.error, broken, unsent))
                     }
-                    .into());
                 }
-            },
-        };
-        if let Place::External(external) = &endpoint.place {
-            head.headers.insert(HOST, external.host_field.clone());
+            }
+            Connection::Http2(sender) => {
+                let mut head = self.head.clone();
+                as_http2(&mut head);
+                match sender.try_send_request(Request::from_parts(head, body)).await {
+                    Ok(response) => Ok(response.map(Incoming::Http2)),
+                    Err(mut error) => {
+                        let unsent = error.take_message();
+                        let is_unsent = unsent.is_some();
+                        if let Some(request) = unsent {
+                            self.give_back(request.into_body().into_unsent(Vec::new()));
+                        }
+                        let error = error.into_error();
+                        let broken = error.is_parse();
+                        Err(self.failure(endpoint, error, broken, is_unsent))
+                    }
+                }
+            }
         }
-        if self.http2 {
-            as_http2(&mut head);
-        } else {
-            head.version = Version::HTTP_11;
-        }
-        Ok(Request::from_parts(head, body))
     }
 
-    /// Takes a request back of which nothing was sent.
-    pub(crate) fn give_back(&mut self, request: Request<RequestBody>) {
+    /// The body for the next try.
+    fn body(&mut self, endpoint: &Endpoint) -> Result<RequestBody, Failure> {
+        let spent = || Kind::Cut {
+            endpoint: endpoint.id.clone(),
+        };
+        if self.spent {
+            return Err(spent().into());
+        }
+        self.spent = !self.can_repeat();
+        self.sent += 1;
+        match &self.payload {
+            Payload::None => Ok(RequestBody::empty(&self.progress)),
+            Payload::Tape(tape) => Ok(RequestBody::replay(tape, &self.progress, self.patience)),
+            Payload::Once(_) | Payload::Spent => match std::mem::replace(&mut self.payload, Payload::Spent) {
+                Payload::Once(body) => Ok(body),
+                _ => Err(spent().into()),
+            },
+        }
+    }
+
+    /// Nothing of the last try was sent. `body` is the one that exists only once.
+    fn give_back(&mut self, body: Option<RequestBody>) {
         self.sent -= 1;
-        let (head, body) = request.into_parts();
-        if let Some(body) = body.into_stream() {
+        self.spent = false;
+        if let Some(body) = body {
             self.payload = Payload::Once(body);
         }
-        self.head.get_or_insert(head);
     }
 
-    /// What it means that sending failed.
-    pub(crate) fn failure(&self, endpoint: &Endpoint, error: hyper::Error, unsent: bool) -> Failure {
+    /// What it means that sending failed. `broken`: the endpoint said what it must not.
+    fn failure(
+        &self,
+        endpoint: &Endpoint,
+        error: impl Into<BoxError>,
+        broken: bool,
+        unsent: bool,
+    ) -> Failure {
         if self.progress.client_failed.get() {
             return Failure::because(Kind::ClientGone, error);
         }
         let endpoint = endpoint.id.clone();
-        let failure = if error.is_parse() {
-            Failure::because(Kind::Protocol { endpoint }, error)
+        let kind = if broken {
+            Kind::Protocol { endpoint }
         } else {
-            Failure::because(Kind::Cut { endpoint }, error)
+            Kind::Cut { endpoint }
         };
+        let failure = Failure::because(kind, error);
         if unsent { failure.unsent() } else { failure }
     }
 }

@@ -9,19 +9,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use bytes::BytesMut;
+use hyper::client::conn::http2;
 use tokio::time::Instant;
 
-use crate::body::{Progress, RequestBody};
+use crate::body::RequestBody;
+use crate::h1::client as http1;
+use crate::transport::Transport;
 use crate::world::{Endpoint, World};
 
 /// A connection unused for so long is closed.
 const IDLE: Duration = Duration::from_secs(50);
 /// Idle connections kept per endpoint and worker.
 const IDLE_MAX: usize = 256;
-/// How long a connection whose last response has just ended may take to be ready for the next request.
-const SETTLE: Duration = Duration::from_millis(20);
 
 /// All endpoints that this worker has talked to.
 #[derive(Default)]
@@ -48,29 +48,17 @@ struct Idle {
     port: u16,
     peer: SocketAddr,
     since: Instant,
-    sender: http1::SendRequest<RequestBody>,
+    connection: http1::Connection,
 }
 
 /// A connection that can be sent a request.
 pub(crate) enum Connection {
     Http1 {
-        sender: http1::SendRequest<RequestBody>,
+        connection: http1::Connection,
         peer: SocketAddr,
     },
     /// Shared by many requests; stays in the pool.
     Http2(http2::SendRequest<RequestBody>),
-}
-
-impl Connection {
-    pub(crate) async fn send(
-        &mut self,
-        request: http::Request<RequestBody>,
-    ) -> Result<http::Response<Incoming>, TrySendError<http::Request<RequestBody>>> {
-        match self {
-            Self::Http1 { sender, .. } => sender.try_send_request(request).await,
-            Self::Http2(sender) => sender.try_send_request(request).await,
-        }
-    }
 }
 
 impl Pool {
@@ -106,7 +94,7 @@ impl Pool {
         for host in self.hosts.borrow().values() {
             host.idle
                 .borrow_mut()
-                .retain(|idle| now - idle.since < IDLE && !idle.sender.is_closed());
+                .retain(|idle| now - idle.since < IDLE && idle.connection.is_reusable());
             host.http2.borrow_mut().retain(|(_, sender)| !sender.is_closed());
         }
     }
@@ -126,24 +114,16 @@ impl Host {
     }
 
     /// A connection used before that can take a request now. The one used last comes first.
-    pub(crate) async fn reuse(&self, port: u16, allowed: impl Fn(SocketAddr) -> bool) -> Option<Connection> {
+    pub(crate) fn reuse(&self, port: u16, allowed: impl Fn(SocketAddr) -> bool) -> Option<Connection> {
         loop {
-            let mut idle = {
+            let idle = {
                 let mut idle = self.idle.borrow_mut();
                 let place = idle.iter().rposition(|idle| idle.port == port)?;
                 idle.remove(place)
             };
-            if idle.sender.is_closed() || !allowed(idle.peer) {
-                continue;
-            }
-            if idle.sender.is_ready()
-                || matches!(
-                    tokio::time::timeout(SETTLE, idle.sender.ready()).await,
-                    Ok(Ok(()))
-                )
-            {
+            if allowed(idle.peer) && idle.connection.is_reusable() {
                 return Some(Connection::Http1 {
-                    sender: idle.sender,
+                    connection: idle.connection,
                     peer: idle.peer,
                 });
             }
@@ -175,17 +155,15 @@ pub(crate) struct Lease {
     connection: Option<Connection>,
     host: Rc<Host>,
     port: u16,
-    request: Rc<Progress>,
 }
 
 impl Lease {
-    pub(crate) fn new(host: Rc<Host>, port: u16, request: Rc<Progress>) -> Self {
+    pub(crate) fn new(host: Rc<Host>, port: u16) -> Self {
         host.in_flight.set(host.in_flight.get() + 1);
         Self {
             connection: None,
             host,
             port,
-            request,
         }
     }
 
@@ -200,22 +178,25 @@ impl Lease {
 
     /// The response was read to its end.
     pub(crate) fn put_back(mut self) {
-        let Some(Connection::Http1 { sender, peer }) = self.connection.take() else {
+        let Some(Connection::Http1 { connection, peer }) = self.connection.take() else {
             return;
         };
         let mut idle = self.host.idle.borrow_mut();
-        // An answer before the end of the request leaves a connection that still sends; it is not for others.
-        if self.request.complete.get()
-            && !sender.is_closed()
-            && !self.host.gone.get()
-            && idle.len() < IDLE_MAX
-        {
+        if connection.is_reusable() && !self.host.gone.get() && idle.len() < IDLE_MAX {
             idle.push(Idle {
                 port: self.port,
                 peer,
                 since: Instant::now(),
-                sender,
+                connection,
             });
+        }
+    }
+
+    /// The bare connection, after a 101, and what came in over it behind that. The request stays under way.
+    pub(crate) fn take_raw(&mut self) -> Option<(Transport, BytesMut)> {
+        match self.connection.take()? {
+            Connection::Http1 { connection, .. } => connection.into_raw(),
+            Connection::Http2(_) => None,
         }
     }
 }

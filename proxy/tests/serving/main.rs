@@ -11,5 +11,6 @@ mod http1;
 mod http2;
 mod moves;
 mod rig;
+mod rules;
 mod tls;
 mod tunnels;

@@ -318,13 +318,14 @@ impl<S: Read + Write> Raw<S> {
         answer
     }
 
-    fn chunks(&mut self, body: &mut Vec<u8>) -> bool {
+    pub(crate) fn chunks(&mut self, body: &mut Vec<u8>) -> bool {
         loop {
             let Some(line) = self.until(b"\r\n") else {
                 return false;
             };
             let line = String::from_utf8_lossy(&line).trim().to_owned();
-            let size = usize::from_str_radix(&line, 16).expect("a chunk size");
+            let size = line.split(';').next().unwrap_or_default();
+            let size = usize::from_str_radix(size, 16).expect("a chunk size");
             if size == 0 {
                 // Trailers are kept as text behind the body.
                 loop {

@@ -77,14 +77,6 @@ impl Chunked {
         self.state == State::Ended
     }
 
-    /// Bytes of the chunk that is being read which are still to come; `None` between chunks.
-    pub(crate) fn data_left(&self) -> Option<u64> {
-        match self.state {
-            State::Data(left) => Some(left),
-            _ => None,
-        }
-    }
-
     /// Takes the next piece out of what has come in; `None` when more must come first.
     pub(crate) fn next(&mut self, bytes: &mut BytesMut) -> Result<Option<Piece>, ChunkError> {
         loop {

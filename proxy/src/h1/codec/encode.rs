@@ -13,6 +13,9 @@ pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// Behind the bytes of a chunk.
 pub(crate) const CHUNK_END: &[u8] = b"\r\n";
 
+/// Behind the bytes of the last chunk that has any, without trailers.
+pub(crate) const CHUNK_END_AND_LAST: &[u8] = b"\r\n0\r\n\r\n";
+
 /// What a response says about its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Persistence {
