@@ -18,4 +18,5 @@ mod input;
 mod output;
 mod pump;
 pub(crate) mod server;
+pub(crate) mod splice;
 pub(crate) mod wire;

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use crate::egress::Egress;
 use crate::world::World;
 
-pub(crate) use pipes::Pipes;
+pub(crate) use pipes::{Loan, Pipes, is_impossible};
 
 /// One listening socket of a published port, and what is needed to know where it leads.
 #[derive(Clone)]

@@ -21,6 +21,10 @@ impl Transport {
         Self::Tls(Box::new(stream.into()))
     }
 
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self, Self::Plain(_))
+    }
+
     /// The socket, past any TLS.
     pub(crate) fn socket(&self) -> &TcpStream {
         match self {

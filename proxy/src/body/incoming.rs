@@ -18,6 +18,23 @@ pub(crate) enum Incoming {
     Http2(hyper::body::Incoming),
 }
 
+impl Incoming {
+    /// The body on its wire, if it is one of HTTP/1.1.
+    pub(super) fn on_wire(&self) -> Option<&h1::body::Body> {
+        match self {
+            Self::Http1(body) => Some(body),
+            Self::None | Self::Http2(_) => None,
+        }
+    }
+
+    /// So many bytes were moved past.
+    pub(super) fn passed(&mut self, count: u64) {
+        if let Self::Http1(body) = self {
+            body.passed(count);
+        }
+    }
+}
+
 impl Body for Incoming {
     type Data = Bytes;
     type Error = BoxError;

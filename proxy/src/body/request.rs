@@ -13,6 +13,7 @@ use tokio::time::Sleep;
 
 use super::Incoming;
 use crate::error::BoxError;
+use crate::h1::{self, splice::Source};
 use crate::middleware::forwarded;
 
 /// What the proxy knows about a request's body while it streams.
@@ -27,7 +28,7 @@ pub(crate) struct Progress {
 
 /// A request body as the upstream connection reads it.
 pub(crate) struct RequestBody {
-    source: Source,
+    source: Origin,
     progress: Rc<Progress>,
     /// How long the client may be silent within its body; `None` for conversations (gRPC), where silence is normal.
     patience: Option<Duration>,
@@ -37,7 +38,7 @@ pub(crate) struct RequestBody {
     unread: Vec<Bytes>,
 }
 
-enum Source {
+enum Origin {
     Empty,
     Stream(Incoming),
     /// Recorded while it streams; `at` is the next recorded frame to give.
@@ -133,11 +134,11 @@ fn at_once(at: &mut usize) -> bool {
 impl RequestBody {
     pub(crate) fn empty(progress: &Rc<Progress>) -> Self {
         progress.complete.set(true);
-        Self::new(Source::Empty, progress, None)
+        Self::new(Origin::Empty, progress, None)
     }
 
     pub(crate) fn stream(body: Incoming, progress: &Rc<Progress>, patience: Option<Duration>) -> Self {
-        Self::new(Source::Stream(body), progress, patience)
+        Self::new(Origin::Stream(body), progress, patience)
     }
 
     /// A new reader from the start of the tape; those before it get an error.
@@ -154,7 +155,7 @@ impl RequestBody {
         progress.complete.set(false);
         progress.bytes.set(0);
         Self::new(
-            Source::Tape {
+            Origin::Tape {
                 tape: Rc::clone(tape),
                 take,
                 at: 0,
@@ -164,7 +165,7 @@ impl RequestBody {
         )
     }
 
-    fn new(source: Source, progress: &Rc<Progress>, patience: Option<Duration>) -> Self {
+    fn new(source: Origin, progress: &Rc<Progress>, patience: Option<Duration>) -> Self {
         Self {
             source,
             progress: Rc::clone(progress),
@@ -186,9 +187,9 @@ impl RequestBody {
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut self.source {
-            Source::Empty => Poll::Ready(None),
-            Source::Stream(body) => Pin::new(body).poll_frame(cx),
-            Source::Tape { tape, take, at } => {
+            Origin::Empty => Poll::Ready(None),
+            Origin::Stream(body) => Pin::new(body).poll_frame(cx),
+            Origin::Tape { tape, take, at } => {
                 let mut tape = tape.borrow_mut();
                 if tape.take != *take {
                     return Poll::Ready(Some(Err("the request is being sent elsewhere".into())));
@@ -211,11 +212,31 @@ impl RequestBody {
 
     /// This body once more, if it is one that can be sent only once and was not. `taken` is what was read of it.
     pub(crate) fn into_unsent(mut self, taken: Vec<Bytes>) -> Option<Self> {
-        if !matches!(self.source, Source::Stream(_)) {
+        if !matches!(self.source, Origin::Stream(_)) {
             return None;
         }
         self.put_back(taken);
         Some(self)
+    }
+}
+
+impl Source for RequestBody {
+    fn on_wire(&self) -> Option<&h1::body::Body> {
+        match &self.source {
+            Origin::Stream(body) if self.unread.is_empty() => body.on_wire(),
+            _ => None,
+        }
+    }
+
+    fn passed(&mut self, count: u64) {
+        if let Origin::Stream(body) = &mut self.source {
+            body.passed(count);
+        }
+        self.silence = None;
+        self.progress.bytes.set(self.progress.bytes.get() + count);
+        if self.is_end_stream() {
+            self.progress.complete.set(true);
+        }
     }
 }
 
@@ -259,9 +280,9 @@ impl Body for RequestBody {
             return false;
         }
         match &self.source {
-            Source::Empty => true,
-            Source::Stream(body) => body.is_end_stream(),
-            Source::Tape { tape, at, .. } => {
+            Origin::Empty => true,
+            Origin::Stream(body) => body.is_end_stream(),
+            Origin::Tape { tape, at, .. } => {
                 let tape = tape.borrow();
                 let read = tape.overflowed || *at >= tape.recorded.len();
                 let trailers = tape.trailers.is_some() && *at != usize::MAX;
@@ -272,13 +293,13 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Empty => SizeHint::with_exact(0),
-            Source::Stream(body) => {
+            Origin::Empty => SizeHint::with_exact(0),
+            Origin::Stream(body) => {
                 let unread: u64 = self.unread.iter().map(|bytes| bytes.len() as u64).sum();
                 let exact = body.size_hint().exact().map(|left| left + unread);
                 exact.map_or_else(SizeHint::default, SizeHint::with_exact)
             }
-            Source::Tape { tape, at, .. } => {
+            Origin::Tape { tape, at, .. } => {
                 let tape = tape.borrow();
                 let rest = tape
                     .rest

@@ -8,6 +8,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::Incoming;
 use crate::error::BoxError;
+use crate::h1::{self, splice::Source};
 use crate::middleware::access_log::{Outcome, Record};
 use crate::middleware::hop_by_hop;
 use crate::upstream::pool::Lease;
@@ -83,6 +84,25 @@ impl ResponseBody {
     }
 }
 
+impl Source for ResponseBody {
+    fn on_wire(&self) -> Option<&h1::body::Body> {
+        match &self.source {
+            Answer::Upstream { body, .. } => body.on_wire(),
+            Answer::Own(_) => None,
+        }
+    }
+
+    fn passed(&mut self, count: u64) {
+        if let Answer::Upstream { body, .. } = &mut self.source {
+            body.passed(count);
+        }
+        if let Some(record) = &mut self.record {
+            record.sent(count);
+        }
+        self.finish_if_ended();
+    }
+}
+
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BoxError;
@@ -104,7 +124,7 @@ impl Body for ResponseBody {
             Some(Err(_)) => this.finish(Outcome::UpstreamTruncated),
             Some(Ok(frame)) => {
                 if let (Some(data), Some(record)) = (frame.data_ref(), &mut this.record) {
-                    record.sent(data.len());
+                    record.sent(data.len() as u64);
                 }
                 this.finish_if_ended();
             }

@@ -23,6 +23,25 @@ impl Body {
         let ended = wire.is_read();
         Self { wire, turn, ended }
     }
+
+    pub(super) fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
+    pub(super) fn is_bulk(&self) -> bool {
+        !self.ended && self.wire.is_bulk(self.turn)
+    }
+
+    /// Not much was under way after all.
+    pub(super) fn calm(&self) {
+        self.wire.calm();
+    }
+
+    /// So many bytes of it were moved past.
+    pub(crate) fn passed(&mut self, count: u64) {
+        self.wire.passed(count);
+        self.ended = self.wire.is_read();
+    }
 }
 
 impl http_body::Body for Body {

@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -23,8 +24,10 @@ use super::codec::framing::{self, FramingError, Length};
 use super::codec::head::{self, HeadError};
 use super::input::NoHead;
 use super::pump::{Pump, PumpError};
+use super::splice::Source;
 use super::wire::Wire;
 use crate::error::BoxError;
+use crate::stream::Pipes;
 use crate::transport::Transport;
 
 /// Longest head of a response, in bytes.
@@ -86,9 +89,9 @@ impl Drop for Upload {
 }
 
 impl Connection {
-    pub(crate) fn new(transport: Transport) -> Self {
+    pub(crate) fn new(transport: Transport, pipes: &Arc<Pipes>) -> Self {
         Self {
-            wire: Wire::new(transport, None),
+            wire: Wire::new(transport, None, pipes),
             sent: Rc::new(Cell::new(true)),
             persists: true,
             upload: None,
@@ -104,7 +107,7 @@ impl Connection {
         inform: impl FnMut(Response),
     ) -> Result<(Response, Body), Failed<B>>
     where
-        B: http_body::Body<Data = Bytes, Error = BoxError> + Unpin + 'static,
+        B: http_body::Body<Data = Bytes, Error = BoxError> + Source + Unpin + 'static,
     {
         let length = request_length(request, &body);
         self.sent.set(false);
@@ -152,7 +155,7 @@ impl Connection {
     /// Lets the request go on while its response is being read.
     fn go_on<B>(&mut self, mut upload: Pump<B>)
     where
-        B: http_body::Body<Data = Bytes, Error = BoxError> + Unpin + 'static,
+        B: http_body::Body<Data = Bytes, Error = BoxError> + Source + Unpin + 'static,
     {
         let (wire, sent) = (Rc::clone(&self.wire), Rc::clone(&self.sent));
         let rest = async move {
@@ -215,7 +218,7 @@ struct Exchange<'a, B, F> {
 
 impl<B, F> Exchange<'_, B, F>
 where
-    B: http_body::Body<Data = Bytes, Error = BoxError> + Unpin,
+    B: http_body::Body<Data = Bytes, Error = BoxError> + Source + Unpin,
     F: FnMut(Response),
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Response, Length), SendError>> {

@@ -19,6 +19,8 @@ use crate::transport::Transport;
 const MOST: usize = 128 << 10;
 /// A read with less room than this isn't worth its system call.
 const LEAST: usize = 2 << 10;
+/// Bytes of a body that are worth another way than through a buffer.
+const BULK: u64 = 32 << 10;
 /// Empty lines that may stand before a request (RFC 9112 §2.2).
 const EMPTY_LINES: u8 = 2;
 
@@ -80,8 +82,10 @@ pub(super) struct Input {
     closed: bool,
     /// Bytes to ask for at once.
     want: usize,
-    /// Bytes that a later read may still wait for are told here.
+    /// Bytes came in since somebody asked.
     fresh: bool,
+    /// The last read was filled: there is more where that came from.
+    filled: bool,
 }
 
 impl Input {
@@ -92,6 +96,7 @@ impl Input {
             closed: false,
             want: buffers::SIZE,
             fresh: false,
+            filled: false,
         }
     }
 
@@ -142,9 +147,10 @@ impl Input {
         }
         let room = self.buffer.capacity() - self.buffer.len();
         let read = ready!(poll_read_buf(Pin::new(transport), cx, &mut self.buffer))?;
+        self.filled = read == room;
         if read == 0 {
             self.closed = true;
-        } else if read == room {
+        } else if self.filled {
             self.want = (self.want * 2).min(MOST);
         }
         self.fresh = true;
@@ -274,6 +280,28 @@ impl Input {
                     Some(Piece::Trailers(trailers)) => Taken::Frame(Frame::trailers(trailers)),
                     Some(Piece::End) => Taken::End,
                 })
+            }
+        }
+    }
+
+    /// Is much of a body with a length still in the socket, and nothing of it here?
+    pub(super) fn is_bulk(&self) -> bool {
+        self.filled
+            && self.buffer.is_empty()
+            && matches!(self.message, Message::Exactly(left) if left >= BULK)
+    }
+
+    /// Not much was under way after all.
+    pub(super) fn calm(&mut self) {
+        self.filled = false;
+    }
+
+    /// So many bytes of the body went another way.
+    pub(super) fn passed(&mut self, count: u64) {
+        if let Message::Exactly(left) = &mut self.message {
+            *left = left.saturating_sub(count);
+            if *left == 0 {
+                self.message = Message::Ended;
             }
         }
     }

@@ -9,6 +9,7 @@ use http_body::Body;
 
 use super::codec::encode::{self, CHUNK_END};
 use super::codec::framing::Length;
+use super::splice::{Source, Splice};
 use super::wire::Wire;
 use crate::error::BoxError;
 
@@ -30,15 +31,17 @@ pub(super) struct Pump<B> {
     ended: bool,
     /// Taken from the body while nothing of the message had left; `None` where nobody would want it back.
     taken: Option<Vec<Bytes>>,
+    splice: Splice,
 }
 
-impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Pump<B> {
+impl<B: Body<Data = Bytes, Error = BoxError> + Source + Unpin> Pump<B> {
     pub(super) fn new(body: B, length: Length) -> Self {
         Self {
             body,
             length,
             ended: matches!(length, Length::None | Length::Exactly(0)),
             taken: None,
+            splice: Splice::default(),
         }
     }
 
@@ -56,9 +59,19 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Pump<B> {
     /// Ready when all was handed to the kernel, or nothing more can be.
     pub(super) fn poll(&mut self, wire: &Wire, cx: &mut Context<'_>) -> Poll<Result<(), PumpError>> {
         loop {
-            let waits = self.gather(wire, cx)?;
-            ready!(wire.poll_flush(cx)).map_err(PumpError::Write)?;
-            self.taken = None;
+            // What is in a pipe comes before all else, and then there is nothing in the output.
+            let mut waits = false;
+            if self.splice.is_empty() {
+                waits = self.gather(wire, cx)?;
+                ready!(wire.poll_flush(cx)).map_err(PumpError::Write)?;
+                self.taken = None;
+            }
+            if let Length::Exactly(left) = &mut self.length
+                && (!self.ended || !self.splice.is_empty())
+            {
+                ready!(self.splice.poll(&mut self.body, wire, left, cx))?;
+                self.ended = *left == 0;
+            }
             if self.ended {
                 return Poll::Ready(Ok(()));
             }

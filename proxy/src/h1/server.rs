@@ -41,7 +41,11 @@ const LINGER_BYTES: usize = 16 << 20;
 /// Serves a connection until it ends.
 pub(crate) async fn serve(transport: Transport, client: Rc<Client>, limits: Limits) -> io::Result<()> {
     let mut connection = Connection {
-        wire: Wire::new(transport, Some(Rc::clone(&client.clock))),
+        wire: Wire::new(
+            transport,
+            Some(Rc::clone(&client.clock)),
+            &client.worker.shared.pipes,
+        ),
         patience: Patience::new(&client, limits),
         client,
         limits,

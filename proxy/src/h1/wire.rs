@@ -1,9 +1,10 @@
 //! One HTTP/1.1 connection as both of its users see it: who reads a body from it, and who writes to it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -17,6 +18,7 @@ use super::codec::framing::Length;
 use super::input::{BodyError, Input, NoHead};
 use super::output::Output;
 use crate::client::Clock;
+use crate::stream::{Loan, Pipes};
 use crate::transport::Transport;
 
 /// A connection to a client or to an endpoint. Its two directions may be used from two tasks of one thread; each of them
@@ -34,10 +36,12 @@ pub(crate) struct Wire {
     continued: Cell<bool>,
     /// Of a client's connection.
     clock: Option<Rc<Clock>>,
+    /// For large bodies that go out.
+    pipes: Arc<Pipes>,
 }
 
 impl Wire {
-    pub(crate) fn new(transport: Transport, clock: Option<Rc<Clock>>) -> Rc<Self> {
+    pub(crate) fn new(transport: Transport, clock: Option<Rc<Clock>>, pipes: &Arc<Pipes>) -> Rc<Self> {
         Rc::new(Self {
             transport: RefCell::new(transport),
             input: RefCell::new(Input::new()),
@@ -46,6 +50,7 @@ impl Wire {
             abandoned: Cell::new(false),
             continued: Cell::new(false),
             clock,
+            pipes: Arc::clone(pipes),
         })
     }
 
@@ -111,6 +116,21 @@ impl Wire {
         if turn == self.turn.get() {
             self.abandoned.set(true);
         }
+    }
+
+    /// Much of the present body is under way, all of it still in the socket, and nothing stands in the way of moving it
+    /// from there.
+    pub(super) fn is_bulk(&self, turn: u32) -> bool {
+        turn == self.turn.get() && self.transport.borrow().is_plain() && self.input.borrow().is_bulk()
+    }
+
+    pub(super) fn calm(&self) {
+        self.input.borrow_mut().calm();
+    }
+
+    /// Bytes of the present body were moved past.
+    pub(super) fn passed(&self, count: u64) {
+        self.input.borrow_mut().passed(count);
     }
 
     /// Nobody will read the rest of the body.
@@ -181,10 +201,32 @@ impl Wire {
             .output
             .borrow_mut()
             .poll_flush(&mut self.transport.borrow_mut(), cx);
-        if let Some(clock) = &self.clock {
-            clock.wrote(flushed.is_pending());
-        }
+        self.tell_written(flushed.is_pending());
         flushed
+    }
+
+    /// The peer took bytes, or it has no room for them.
+    pub(super) fn tell_written(&self, blocked: bool) {
+        if let Some(clock) = &self.clock {
+            clock.wrote(blocked);
+        }
+    }
+
+    pub(super) fn transport(&self) -> Ref<'_, Transport> {
+        self.transport.borrow()
+    }
+
+    /// A pipe to move bytes through; `None` where that can't be.
+    pub(super) fn lend(&self) -> Option<Loan> {
+        self.transport
+            .borrow()
+            .is_plain()
+            .then(|| self.pipes.lend())
+            .flatten()
+    }
+
+    pub(super) fn give_up(&self, why: &io::Error) {
+        self.pipes.give_up(why);
     }
 
     /// Says that nothing more will come from here.

@@ -103,8 +103,8 @@ impl Record {
         self.held = time;
     }
 
-    pub(crate) fn sent(&mut self, bytes: usize) {
-        self.bytes_out += bytes as u64;
+    pub(crate) fn sent(&mut self, bytes: u64) {
+        self.bytes_out += bytes;
     }
 
     /// A tunnel ended after so many bytes.

@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
@@ -44,8 +44,8 @@ struct Pipe {
 
 /// A pipe on loan. What is in it is lost with it, so it ends empty or with its connection.
 #[derive(Debug)]
-pub(super) struct Loan<'a> {
-    pipes: &'a Pipes,
+pub(crate) struct Loan {
+    pipes: Arc<Pipes>,
     /// Absent only while it is being given back.
     pipe: Option<Pipe>,
     /// Bytes inside.
@@ -69,7 +69,7 @@ impl Pipes {
     }
 
     /// An empty pipe; `None` when there is none to spare, now or ever.
-    pub(super) fn lend(&self) -> Option<Loan<'_>> {
+    pub(crate) fn lend(self: &Arc<Self>) -> Option<Loan> {
         if self.impossible.load(Ordering::Relaxed) {
             return None;
         }
@@ -83,16 +83,16 @@ impl Pipes {
         };
         state.lent += 1;
         Some(Loan {
-            pipes: self,
+            pipes: Arc::clone(self),
             pipe: Some(pipe),
             held: 0,
         })
     }
 
     /// Nobody tries again: this system can't splice.
-    pub(super) fn give_up(&self, why: &io::Error) {
+    pub(crate) fn give_up(&self, why: &io::Error) {
         if !self.impossible.swap(true, Ordering::Relaxed) {
-            tracing::info!(error = %why, "this system can't splice: published ports are copied");
+            tracing::info!(error = %why, "this system can't splice: bytes are copied");
         }
     }
 
@@ -124,17 +124,23 @@ impl Pipe {
     }
 }
 
-impl Loan<'_> {
+impl Loan {
     /// Moves what `from` has and the pipe has room for. 0 is the end of `from`, provided that the pipe was empty.
-    pub(super) fn fill(&mut self, from: impl AsFd) -> io::Result<usize> {
+    pub(crate) fn fill(&mut self, from: impl AsFd) -> io::Result<usize> {
+        self.fill_up_to(from, u64::MAX)
+    }
+
+    /// The same, but no more than so many bytes, which are not none.
+    pub(crate) fn fill_up_to(&mut self, from: impl AsFd, most: u64) -> io::Result<usize> {
         let Some(pipe) = &self.pipe else { return Ok(0) };
-        let moved = shift(from, &pipe.head, SIZE)?;
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(SIZE);
+        let moved = shift(from, &pipe.head, most)?;
         self.held += moved;
         Ok(moved)
     }
 
     /// Moves what is in the pipe and `to` has room for.
-    pub(super) fn drain(&mut self, to: impl AsFd) -> io::Result<usize> {
+    pub(crate) fn drain(&mut self, to: impl AsFd) -> io::Result<usize> {
         let Some(pipe) = &self.pipe else { return Ok(0) };
         let moved = shift(&pipe.tail, to, self.held)?;
         self.held -= moved;
@@ -142,12 +148,12 @@ impl Loan<'_> {
     }
 
     /// Is nothing inside?
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.held == 0
     }
 }
 
-impl Drop for Loan<'_> {
+impl Drop for Loan {
     fn drop(&mut self) {
         let mut state = self.pipes.lock();
         state.lent -= 1;
@@ -165,7 +171,7 @@ fn shift(from: impl AsFd, to: impl AsFd, most: usize) -> io::Result<usize> {
 }
 
 /// Does this error of the first splice say that there is no splicing at all, rather than that the connection broke?
-pub(super) fn is_impossible(error: &io::Error) -> bool {
+pub(crate) fn is_impossible(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM))
 }
@@ -179,7 +185,7 @@ mod tests {
 
     #[test]
     fn no_more_than_the_limit_are_lent_and_empty_ones_come_back() {
-        let pipes = Pipes::at_most(2);
+        let pipes = Arc::new(Pipes::at_most(2));
         let (first, second) = (pipes.lend().unwrap(), pipes.lend());
         assert!(second.is_some() && pipes.lend().is_none());
         drop(first);
@@ -191,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_pipe_with_bytes_inside_is_never_lent_again() {
-        let pipes = Pipes::default();
+        let pipes = Arc::new(Pipes::default());
         let (mut sender, receiver) = UnixStream::pair().unwrap();
         sender.write_all(b"secret").unwrap();
         let mut loan = pipes.lend().unwrap();
@@ -202,7 +208,7 @@ mod tests {
 
     #[test]
     fn bytes_come_out_as_they_went_in() {
-        let pipes = Pipes::default();
+        let pipes = Arc::new(Pipes::default());
         let (mut sender, from) = UnixStream::pair().unwrap();
         let (to, mut receiver) = UnixStream::pair().unwrap();
         sender.write_all(b"hello").unwrap();
@@ -218,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_system_that_cannot_splice_is_not_asked_again() {
-        let pipes = Pipes::default();
+        let pipes = Arc::new(Pipes::default());
         let error = shift(std::fs::File::open("/dev/null").unwrap(), std::io::stderr(), 1).unwrap_err();
         assert!(is_impossible(&error), "{error}");
         pipes.give_up(&error);

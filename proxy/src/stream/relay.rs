@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
@@ -33,13 +34,13 @@ thread_local! {
 ///
 /// # Errors
 /// When either connection breaks; then neither is of any more use.
-pub(super) async fn relay(a: &mut TcpStream, b: &mut TcpStream, pipes: &Pipes) -> io::Result<()> {
+pub(super) async fn relay(a: &mut TcpStream, b: &mut TcpStream, pipes: &Arc<Pipes>) -> io::Result<()> {
     let (from_a, to_a) = a.split();
     let (from_b, to_b) = b.split();
     tokio::try_join!(one_way(from_a, to_b, pipes), one_way(from_b, to_a, pipes)).map(|_| ())
 }
 
-async fn one_way(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, pipes: &Pipes) -> io::Result<()> {
+async fn one_way(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, pipes: &Arc<Pipes>) -> io::Result<()> {
     let mut next = Next::Copy;
     loop {
         next = match next {
@@ -98,7 +99,7 @@ fn poll_copy(
 }
 
 /// Moves one burst: all that the sender has at once, and what comes while that is passed on.
-async fn splice(from: &TcpStream, to: &TcpStream, pipes: &Pipes) -> io::Result<Next> {
+async fn splice(from: &TcpStream, to: &TcpStream, pipes: &Arc<Pipes>) -> io::Result<Next> {
     from.readable().await?;
     let Some(mut pipe) = pipes.lend() else {
         return Ok(Next::Copy);

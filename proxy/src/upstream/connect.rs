@@ -46,7 +46,7 @@ pub(crate) async fn connect(
                     .await
                     .map_err(|e| refused(endpoint(), port, e))?;
                 if !http2 {
-                    return Ok(speaking_http1(Transport::Plain(stream), peer));
+                    return Ok(speaking_http1(worker, Transport::Plain(stream), peer));
                 }
                 let done = handshake2(host, port, stream).await;
                 done.map_err(|error| refused(endpoint(), port, io::Error::other(error)))
@@ -94,7 +94,7 @@ async fn elsewhere(
             Transport::tls(stream)
         }
     };
-    Ok(speaking_http1(transport, peer))
+    Ok(speaking_http1(worker, transport, peer))
 }
 
 /// Connects to the first of several addresses that answers, each with its share of the time.
@@ -135,8 +135,8 @@ fn notice_silence(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-fn speaking_http1(transport: Transport, peer: SocketAddr) -> Connection {
-    let connection = http1::Connection::new(transport);
+fn speaking_http1(worker: &Worker, transport: Transport, peer: SocketAddr) -> Connection {
+    let connection = http1::Connection::new(transport, &worker.shared.pipes);
     Connection::Http1 { connection, peer }
 }
 

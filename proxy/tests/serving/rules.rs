@@ -712,3 +712,65 @@ fn a_client_that_resets_while_it_is_waited_for_is_noticed() {
     drop(client);
     assert_eq!(rig.access_lines(1)[0]["outcome"], "client_gone");
 }
+
+#[test]
+fn what_is_spliced_ends_where_its_body_ends() {
+    // A large body, and right behind it the next request or what nobody asked for.
+    let upstream = Upstream::new(|mut raw| {
+        while let Some(head) = raw.head() {
+            let length = field(&head, "content-length").unwrap().parse().unwrap();
+            let body = raw.exactly(length).unwrap();
+            let mut answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n").into_bytes();
+            answer.extend_from_slice(&body);
+            if head.contains("/more") {
+                answer.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil");
+            }
+            raw.stream.write_all(&answer).unwrap();
+        }
+    });
+    let rig = Rig::with_upstream(&upstream);
+    let body = |seed: usize, size: usize| -> Vec<u8> { (0..size).map(|n| (n * seed / 3) as u8).collect() };
+    let sizes = [300_000, 131_072, 1_048_577, 40_000, 2_000_000];
+    let mut client = Raw::connect(rig.http);
+    let mut writer = client.stream.try_clone().unwrap();
+    let sender = std::thread::spawn(move || {
+        for (n, size) in sizes.into_iter().enumerate() {
+            let path = if n % 2 == 0 { "/more" } else { "/" };
+            let head = format!("POST {path} HTTP/1.1\r\nHost: a.test\r\nContent-Length: {size}\r\n\r\n");
+            writer
+                .write_all(&[head.as_bytes(), &body(n, size)].concat())
+                .unwrap();
+        }
+    });
+    for (n, size) in sizes.into_iter().enumerate() {
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.body.len()), (200, size), "{}", answer.head);
+        assert!(answer.body == body(n, size), "body {n} is another one");
+    }
+    sender.join().unwrap();
+    assert_eq!(
+        upstream.connections(),
+        3,
+        "one with bytes left over is not used again"
+    );
+    let lines = rig.access_lines(sizes.len());
+    for (line, size) in lines.iter().zip(sizes) {
+        assert_eq!(
+            (line["bytes_in"].as_u64(), line["bytes_out"].as_u64()),
+            (Some(size as u64), Some(size as u64))
+        );
+    }
+}
+
+#[test]
+fn a_large_answer_that_breaks_off_is_broken_off() {
+    let upstream = Upstream::new(|mut raw| {
+        raw.head();
+        write!(raw.stream, "HTTP/1.1 200 OK\r\ncontent-length: 10000000\r\n\r\n").unwrap();
+        raw.stream.write_all(&vec![b'x'; 5_000_000]).unwrap();
+    });
+    let rig = Rig::with_upstream(&upstream);
+    let answer = rig.ask(GET);
+    assert_eq!((answer.body.len(), answer.whole), (5_000_000, false));
+    assert_eq!(rig.access_lines(1)[0]["outcome"], "upstream_truncated");
+}
