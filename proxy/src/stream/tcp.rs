@@ -88,6 +88,8 @@ impl Port {
                     let first = turn.fetch_add(1, Ordering::Relaxed);
                     let connecting = self.connect_any(&backends, first, patience);
                     tokio::select! {
+                        // Who is connected stays so, even if the choice would be another one by now.
+                        biased;
                         connected = connecting => match connected {
                             Ok(stream) => return Some(stream),
                             Err(error) => tracing::debug!(%address, %error, "no endpoint takes a connection"),
