@@ -138,9 +138,14 @@ fn an_answer_that_breaks_off_resets_the_stream() {
         let request = Request::get("https://a.test/")
             .body(Empty::<Bytes>::new())
             .unwrap();
-        let response = sender.send_request(request).await.unwrap();
-        assert_eq!(response.status(), 200);
-        assert!(response.into_body().collect().await.is_err());
+        // The reset may overtake the head, when both are ready to be sent at the same time.
+        match sender.send_request(request).await {
+            Ok(response) => {
+                assert_eq!(response.status(), 200);
+                assert!(response.into_body().collect().await.is_err());
+            }
+            Err(error) => assert!(format!("{error:?}").contains("Reset"), "{error:?}"),
+        }
     });
     assert_eq!(rig.access_lines(1)[0]["outcome"], "upstream_truncated");
 }
