@@ -45,6 +45,34 @@ impl Reconciler {
         observed
     }
 
+    /// Is this what was seen before, with what we have made since then, and nothing else?
+    pub(crate) fn expects(&self, now: &linkspan_hostnet::Observed) -> bool {
+        let Some(before) = &self.host.observed else {
+            return false;
+        };
+        let links = before.veths.union(&self.host.made_links);
+        let elsewhere = linkspan_hostnet::Observed {
+            networks: Arc::clone(&before.networks),
+            veths: Arc::clone(&before.veths),
+            ..now.clone()
+        };
+        let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+        elsewhere.is_as(before)
+            && now.veths.iter().eq(links)
+            && before
+                .networks
+                .keys()
+                .all(|bridge| now.networks.contains_key(bridge))
+            && now.networks.iter().all(|(bridge, found)| {
+                let is_same = before
+                    .networks
+                    .get(bridge)
+                    .is_some_and(|known| Arc::ptr_eq(known, found));
+                let is_made = self.host.made_bridges.contains(bridge);
+                is_same && !is_made || is_made && judged.is_whole(bridge, found, &self.leases, &self.seen)
+            })
+    }
+
     /// Ranges that others were seen to use.
     pub(crate) fn claims(&self) -> Vec<Claim> {
         let seen = self.host.observed.iter().flat_map(|seen| seen.claims.iter());

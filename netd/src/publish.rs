@@ -11,18 +11,22 @@ use linkspan_plan::{Desired, HostPort, Leases, Published};
 use linkspan_site::{Action, Driver, HostPattern, Protocol, Target};
 
 use crate::certs::{Authority, CertError};
+use crate::reconcile::SnapshotOf;
 use crate::settings::Settings;
 
 /// Builds the snapshot; the caller sets its generation.
 pub(crate) fn snapshot(
-    desired: &Desired,
-    published: &Published,
-    leases: &Leases,
-    listeners: Vec<feed::SocketId>,
-    name_servers: Vec<SocketAddr>,
+    of: &SnapshotOf,
     settings: &Settings,
     authority: &mut Authority,
 ) -> Result<feed::Snapshot, CertError> {
+    let SnapshotOf {
+        published,
+        desired,
+        leases,
+        listeners,
+        name_servers,
+    } = of;
     let hosts: BTreeSet<&HostPattern> = desired
         .projects
         .values()
@@ -35,7 +39,7 @@ pub(crate) fn snapshot(
         .collect::<Result<_, _>>()?;
     Ok(feed::Snapshot {
         generation: 0,
-        listeners,
+        listeners: listeners.clone(),
         routes: routes(desired),
         forwards: published
             .forwards
@@ -49,7 +53,7 @@ pub(crate) fn snapshot(
             .collect(),
         certificates,
         zone: zone(published, leases),
-        name_servers,
+        name_servers: name_servers.clone(),
         https_port: https_port(settings),
         limits: settings.limits,
     })
@@ -135,21 +139,20 @@ fn service(service: &linkspan_plan::Service) -> feed::Service {
 /// Whom each network's names stand for, and who may ask.
 fn zone(published: &Published, leases: &Leases) -> Zone {
     let mut networks: BTreeMap<String, ZoneNetwork> = BTreeMap::new();
-    for name in &published.names {
-        let network = networks.entry(name.bridge.clone()).or_default();
-        network.names.insert(name.name.clone(), name.addresses.clone());
-    }
-    for pointer in &published.pointers {
-        let network = networks.entry(pointer.bridge.clone()).or_default();
-        network.pointers.insert(pointer.address, pointer.name.clone());
-    }
-    for location in &published.locations {
-        let network = networks.entry(location.bridge.clone()).or_default();
-        let place = format!("_{}.{}", location.protocol.name(), location.name);
-        network.locations.entry(place).or_default().push(Location {
-            port: location.port,
-            targets: location.targets.clone(),
-        });
+    for (bridge, known) in &published.networks {
+        let mut network = ZoneNetwork {
+            names: known.names.clone(),
+            pointers: known.pointers.clone(),
+            ..ZoneNetwork::default()
+        };
+        for location in &known.locations {
+            let place = format!("_{}.{}", location.protocol.name(), location.name);
+            network.locations.entry(place).or_default().push(Location {
+                port: location.port,
+                targets: location.targets.clone(),
+            });
+        }
+        networks.insert(bridge.clone(), network);
     }
     // Also of a network without a name yet: what is asked about its addresses is nobody else's business.
     for (bridge, lease) in &leases.networks {

@@ -59,7 +59,7 @@ pub(crate) struct View {
     pub(crate) desired: Arc<Desired>,
     pub(crate) sources: BTreeMap<String, Arc<SiteSource>>,
     pub(crate) containers: BTreeMap<ContainerId, Arc<Observation>>,
-    pub(crate) published: Published,
+    pub(crate) published: Arc<Published>,
     pub(crate) standing: BTreeMap<ProjectName, Standing>,
     pub(crate) proxy_pid: Option<u32>,
     pub(crate) served: u64,
@@ -111,6 +111,10 @@ pub(crate) struct Reconciler {
     /// Sockets that the proxy holds; absent while there is no proxy.
     pub(crate) proxy: Option<Proxy>,
     pub(crate) snapshot: feed::Snapshot,
+    /// What the snapshot was made from.
+    pub(crate) snapshot_of: Option<SnapshotOf>,
+    /// The last one that was carried out.
+    pub(crate) last_plan: Option<Plan>,
     /// The snapshot that the proxy serves.
     pub(crate) served: watch::Sender<u64>,
     pub(crate) resolv: Resolv,
@@ -165,6 +169,27 @@ pub(crate) struct Inboxes {
     pub(crate) stop: watch::Receiver<bool>,
 }
 
+/// What a snapshot is made from, beside what never changes while the daemon runs.
+#[derive(Debug, Clone)]
+pub(crate) struct SnapshotOf {
+    pub(crate) published: Arc<Published>,
+    pub(crate) desired: Arc<Desired>,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) listeners: Vec<feed::SocketId>,
+    pub(crate) name_servers: Vec<SocketAddr>,
+}
+
+impl SnapshotOf {
+    /// Is it made from the very same?
+    pub(crate) fn is_as(&self, before: &Self) -> bool {
+        Arc::ptr_eq(&self.published, &before.published)
+            && Arc::ptr_eq(&self.desired, &before.desired)
+            && Arc::ptr_eq(&self.leases, &before.leases)
+            && self.listeners == before.listeners
+            && self.name_servers == before.name_servers
+    }
+}
+
 /// A piece of news.
 enum News {
     Request(Request),
@@ -208,6 +233,10 @@ impl Reconciler {
             }
             if matters {
                 again = self.pass().await;
+            } else if let Some(plan) = self.last_plan.take() {
+                // It is still the plan; only how far it has come may be news.
+                self.tell(&plan);
+                self.last_plan = Some(plan);
             }
         }
     }
@@ -280,13 +309,19 @@ impl Reconciler {
             }
             News::Timer => {
                 self.look_at_host(true).await;
+                // Certificates grow old though nothing else changes.
+                self.snapshot_of = None;
                 // The older packet filter tells nobody of its changes.
                 self.coexist();
             }
             News::Inside(sandboxes) => self.learn_inside(sandboxes),
             News::Looked(looked) => self.learn_looked(looked),
             News::Accepts(accepts) => self.learn_accepts(accepts),
-            News::Note(note) => self.learn_note(note),
+            News::Note(note) => {
+                let is_word = matches!(note, Note::Serving(_));
+                self.learn_note(note);
+                return !is_word;
+            }
             News::NameServers => self.learn_name_servers(),
             News::Job(done) => self.learn_done(done),
             News::Ready(ready) => self.learn_ready(&ready),
@@ -304,19 +339,12 @@ impl Reconciler {
         match looked {
             Ok(observed) => {
                 let is_better = self.troubles.remove("host").is_some();
-                let before = self.host.observed.as_ref();
-                let differs = before.is_none_or(|before| !observed.is_as(before));
-                // What we have made since then is known before it is seen.
-                let is_expected =
-                    |made: &BTreeSet<String>, seen: &dyn Fn(&str) -> bool| made.iter().all(|one| seen(one));
-                let as_made = is_expected(&self.host.made_bridges, &|bridge| {
-                    observed.networks.contains_key(bridge)
-                }) && is_expected(&self.host.made_links, &|link| observed.veths.contains(link));
+                let is_expected = self.expects(&observed);
                 self.host = Host {
                     observed: Some(observed),
                     ..Host::default()
                 };
-                is_better || differs || !as_made
+                is_better || !is_expected
             }
             Err(error) => {
                 self.trouble("host", chain(&error));
@@ -370,15 +398,21 @@ impl Reconciler {
         whole &= self.remove_networks(&plan).await;
         self.doom_volumes().await;
         self.tell_moved(&plan);
-        let news = self.announce(&plan);
-        self.show(&plan);
-        for event in news {
-            self.events.tell(event);
-        }
+        self.tell(&plan);
+        self.last_plan = Some(plan);
         if !whole {
             again = again.min(now + RETRY);
         }
         again
+    }
+
+    /// Tells people how things stand.
+    fn tell(&mut self, plan: &Plan) {
+        let news = self.announce(plan);
+        self.show(plan);
+        for event in news {
+            self.events.tell(event);
+        }
     }
 
     /// Makes promises and records durable, before anything is done that relies on them.

@@ -181,6 +181,8 @@ impl Netd {
             orders,
             proxy: None,
             snapshot: linkspan_api::feed::Snapshot::default(),
+            snapshot_of: None,
+            last_plan: None,
             served: watch::Sender::new(0),
             resolv: Resolv::watch(Path::new(resolv::FILE)),
             jobs: JoinSet::new(),

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::execute::{Hands, Task};
 use crate::publish;
-use crate::reconcile::{Accepts, FOREIGN, Reconciler};
+use crate::reconcile::{Accepts, FOREIGN, Reconciler, SnapshotOf};
 use crate::supervise::Order;
 
 impl Reconciler {
@@ -175,32 +175,8 @@ impl Reconciler {
 
     /// Sends the proxy what it doesn't know yet.
     pub(crate) fn publish(&mut self, plan: &Plan) -> bool {
-        let listeners = self.sockets.served.keys().cloned().collect();
-        let servers = self.name_servers();
-        let made = publish::snapshot(
-            &self.desired,
-            &plan.published,
-            &plan.leases,
-            listeners,
-            servers,
-            &self.settings,
-            &mut self.authority,
-        );
-        let mut snapshot = match made {
-            Ok(snapshot) => snapshot,
-            Err(error) => {
-                self.trouble("certificates", chain(&error));
-                return false;
-            }
-        };
-        snapshot.generation = self.snapshot.generation;
-        if snapshot != self.snapshot {
-            snapshot.generation += 1;
-            self.begin_drains(&snapshot);
-            self.snapshot = snapshot;
-            if let Some(proxy) = &mut self.proxy {
-                proxy.current = false;
-            }
+        if !self.renew_snapshot(plan) {
+            return false;
         }
         let Some(proxy) = self.proxy.as_mut().filter(|proxy| !proxy.current) else {
             return true;
@@ -226,6 +202,38 @@ impl Reconciler {
                 snapshot: Box::new(self.snapshot.clone()),
             })
             .is_ok()
+    }
+
+    /// Makes the snapshot anew if it may have become another one.
+    fn renew_snapshot(&mut self, plan: &Plan) -> bool {
+        let of = SnapshotOf {
+            published: Arc::clone(&plan.published),
+            desired: Arc::clone(&self.desired),
+            leases: Arc::clone(&plan.leases),
+            listeners: self.sockets.served.keys().cloned().collect(),
+            name_servers: self.name_servers(),
+        };
+        if self.snapshot_of.as_ref().is_some_and(|before| of.is_as(before)) {
+            return true;
+        }
+        let mut snapshot = match publish::snapshot(&of, &self.settings, &mut self.authority) {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                self.trouble("certificates", chain(&error));
+                return false;
+            }
+        };
+        self.snapshot_of = Some(of);
+        snapshot.generation = self.snapshot.generation;
+        if snapshot != self.snapshot {
+            snapshot.generation += 1;
+            self.begin_drains(&snapshot);
+            self.snapshot = snapshot;
+            if let Some(proxy) = &mut self.proxy {
+                proxy.current = false;
+            }
+        }
+        true
     }
 
     /// An endpoint that is no longer published is drained: the proxy will say when nothing is under way to it.

@@ -114,13 +114,8 @@ impl Reconciler {
             .map(|(about, why)| format!("{about}: {why}"))
             .collect();
         for id in self.seen.keys() {
-            let name = self.name_of(id);
-            warnings.extend(
-                self.containers
-                    .warnings(id)
-                    .into_iter()
-                    .map(|warning| format!("{name}: {warning}")),
-            );
+            let told = self.containers.warnings(id).into_iter();
+            warnings.extend(told.map(|warning| format!("{}: {warning}", self.name_of(id))));
         }
         let ground = self.ground(plan);
         warnings.extend(ground.warnings());
@@ -129,7 +124,7 @@ impl Reconciler {
             desired: Arc::clone(&self.desired),
             sources: self.sources.clone(),
             containers: self.seen.clone(),
-            published: plan.published.clone(),
+            published: Arc::clone(&plan.published),
             standing: plan.standing.clone(),
             proxy_pid: self.proxy.as_ref().map(|proxy| proxy.pid),
             served,

@@ -112,7 +112,7 @@ impl HostNet {
                 config,
                 host,
                 resolver,
-                observer: tokio::sync::Mutex::default(),
+                observer: tokio::sync::Mutex::new(Observer::here()),
                 table,
                 flows,
                 files,

@@ -18,17 +18,19 @@ use claims::{Found, Kernel};
 
 use crate::link::{Kind, Link, Maker, Route};
 use crate::mirror::{Kept, Mirror, Touched};
+use crate::sysctl::Parameters;
 use crate::{
     Claim, Claims, KernelError, ObserveError, Observed, ObservedBridge, ObservedLeg, ObservedRoute,
-    TableState, resolver, sysctl,
+    TableState, resolver,
 };
 
 /// MTU when there is no default route to ask.
 const DEFAULT_MTU: u32 = 1500;
 
 /// What was last worked out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Observer {
+    parameters: Parameters,
     networks: Arc<BTreeMap<String, Arc<ObservedBridge>>>,
     veths: Arc<BTreeSet<String>>,
     legs: Legs,
@@ -40,6 +42,21 @@ pub(crate) struct Observer {
 }
 
 impl Observer {
+    /// Of the calling thread's namespace.
+    pub(crate) fn here() -> Self {
+        Self {
+            parameters: Parameters::here(),
+            networks: Arc::default(),
+            veths: Arc::default(),
+            legs: Legs::default(),
+            forwards: (false, None),
+            files: Found::default(),
+            claims: Arc::default(),
+            notes: Arc::default(),
+            mtu: DEFAULT_MTU,
+        }
+    }
+
     /// Looks at what has changed.
     pub(crate) async fn observe(
         &mut self,
@@ -61,13 +78,14 @@ impl Observer {
             claims: Arc::clone(&self.claims),
             notes: Arc::clone(&self.notes),
             table,
-            ipv6: sysctl::has_ipv6(),
+            ipv6: self.parameters.has_ipv6(),
             mtu: self.mtu,
         })
     }
 
     fn follow_links(&mut self, kept: &Kept, touched: &Touched) {
-        let forwards = sysctl::forwards();
+        self.parameters.look_for_ipv6();
+        let forwards = self.parameters.forwards();
         let all = touched.all || self.legs.touched.all || self.forwards != forwards;
         self.forwards = forwards;
         let mut names = std::mem::take(&mut self.legs.touched).links;

@@ -1,7 +1,8 @@
 //! Kernel parameters below `/proc/sys`, of the network namespace of the calling thread.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::SysctlError;
@@ -66,13 +67,51 @@ pub(crate) fn forward() -> Result<(), SysctlError> {
     set("net/ipv6/conf/all/forwarding", "1")
 }
 
-/// Does the host pass packets on, IPv4's and IPv6's? Absent where there is no IPv6.
-pub(crate) fn forwards() -> (bool, Option<bool>) {
-    let on = |path| get(path).as_deref() == Some("1");
-    (
-        on("net/ipv4/ip_forward"),
-        has_ipv6().then(|| on("net/ipv6/conf/all/forwarding")),
-    )
+/// The parameters of a whole namespace that are looked at again and again. To open one costs the kernel a search among
+/// those of all namespaces, so they are kept open; they stay those of the namespace in which they were opened.
+#[derive(Debug)]
+pub(crate) struct Parameters {
+    forward4: Option<File>,
+    forward6: Option<File>,
+    disable6: Option<File>,
+}
+
+impl Parameters {
+    /// Those of the calling thread's namespace.
+    pub(crate) fn here() -> Self {
+        let open = |path| File::open(file(path)).ok();
+        Self {
+            forward4: open("net/ipv4/ip_forward"),
+            forward6: open("net/ipv6/conf/all/forwarding"),
+            disable6: open("net/ipv6/conf/all/disable_ipv6"),
+        }
+    }
+
+    /// The kernel's module may be loaded later.
+    pub(crate) fn look_for_ipv6(&mut self) {
+        if self.disable6.is_none() {
+            *self = Self::here();
+        }
+    }
+
+    /// As [`has_ipv6`].
+    pub(crate) fn has_ipv6(&self) -> bool {
+        first(self.disable6.as_ref()) == Some(b'0')
+    }
+
+    /// Does the host pass packets on, IPv4's and IPv6's? Absent where there is no IPv6.
+    pub(crate) fn forwards(&self) -> (bool, Option<bool>) {
+        let is_on = |file: &Option<File>| first(file.as_ref()) == Some(b'1');
+        (
+            is_on(&self.forward4),
+            self.has_ipv6().then(|| is_on(&self.forward6)),
+        )
+    }
+}
+
+fn first(file: Option<&File>) -> Option<u8> {
+    let mut byte = [0];
+    (file?.read_at(&mut byte, 0).ok()? == 1).then_some(byte[0])
 }
 
 /// For namespaces of containers and of the resolver: nothing is passed on, whatever was inherited from the host, and

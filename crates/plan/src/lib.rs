@@ -45,7 +45,7 @@ pub use network::{network_id, network_spec};
 pub use placement::Placement;
 pub use pools::{Holder, PoolUse, pool_uses};
 pub use ports::held_ports;
-pub use publish::{Asker, Endpoint, Location, Name, Pointer, Published, Service};
+pub use publish::{Asker, Endpoint, Location, NetworkNames, Published, Service};
 pub use spec::*;
 pub use state::*;
 
@@ -66,7 +66,7 @@ pub struct Plan {
     /// Host ports that must be held.
     pub ports: BTreeSet<HostPort>,
     /// What the proxy must know.
-    pub published: Published,
+    pub published: Arc<Published>,
     /// At most one for each incarnation.
     pub jobs: Vec<Job>,
     /// Networks whose range somebody else has come to use.
@@ -178,6 +178,7 @@ pub fn plan(world: &World<'_>) -> Plan {
 pub struct Planner {
     templates: Templates,
     in_place: InPlace,
+    published: Arc<Published>,
 }
 
 impl Planner {
@@ -192,6 +193,12 @@ impl Planner {
         placement::follow(world, &networks, &serving, &mut self.in_place, &mut plan);
         network::unwanted(world, &networks, &mut plan);
         publish::publish(world, &serving, &mut plan);
+        // Who has it already sees at a glance that it is the same.
+        if plan.published == self.published {
+            plan.published = Arc::clone(&self.published);
+        } else {
+            self.published = Arc::clone(&plan.published);
+        }
         plan
     }
 }
@@ -200,6 +207,10 @@ impl Plan {
     /// For a change; until the first one they are those of the world.
     fn leases_mut(&mut self) -> &mut Leases {
         Arc::make_mut(&mut self.leases)
+    }
+
+    fn published_mut(&mut self) -> &mut Published {
+        Arc::make_mut(&mut self.published)
     }
 
     /// Would executing it change nothing?

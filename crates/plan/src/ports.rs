@@ -51,7 +51,9 @@ pub(crate) fn publish(
             continue;
         }
         for (at, inside) in held.into_iter().filter(|(at, _)| at.is_forwarded()) {
-            plan.published.forwards.insert(at, (service.clone(), inside));
+            plan.published_mut()
+                .forwards
+                .insert(at, (service.clone(), inside));
         }
         if run.host_ip.is_loopback() {
             continue;

@@ -18,12 +18,8 @@ pub struct Published {
     pub services: BTreeMap<String, Service>,
     /// Ports on localhost, and the service and port behind each.
     pub forwards: BTreeMap<HostPort, (String, u16)>,
-    /// Names of running containers.
-    pub names: Vec<Name>,
-    /// What the addresses of running containers are called (PTR).
-    pub pointers: Vec<Pointer>,
-    /// Where containers serve (SRV, RFC 2782).
-    pub locations: Vec<Location>,
+    /// What is called how on each network, by its bridge: who isn't on it neither sees a name nor reaches its address.
+    pub networks: BTreeMap<String, NetworkNames>,
     /// Who may ask.
     pub askers: Vec<Asker>,
 }
@@ -50,33 +46,20 @@ pub struct Endpoint {
     pub addresses: Vec<IpAddr>,
 }
 
-/// A name on a network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Name {
-    /// The bridge: who isn't on it neither sees the name nor reaches the address.
-    pub bridge: String,
-    /// Lower case.
-    pub name: String,
-    /// Of those that answer to it.
-    pub addresses: Vec<IpAddr>,
-}
-
-/// The name behind an address on a network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pointer {
-    /// The bridge.
-    pub bridge: String,
-    /// Of a container.
-    pub address: IpAddr,
-    /// As shown, in lower case: `shop-web-1`.
-    pub name: String,
+/// Names of the running containers of a network, all of them in lower case.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkNames {
+    /// Addresses of those that answer to a name.
+    pub names: BTreeMap<String, Vec<IpAddr>>,
+    /// What is at an address, as shown: `shop-web-1` (PTR).
+    pub pointers: BTreeMap<IpAddr, String>,
+    /// Where containers serve (SRV, RFC 2782).
+    pub locations: Vec<Location>,
 }
 
 /// A port that replicas of a container serve on a network.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Location {
-    /// The bridge.
-    pub bridge: String,
     /// What is asked for: a container's name, in lower case.
     pub name: String,
     /// Transport.
@@ -119,28 +102,11 @@ pub(crate) fn publish(world: &World<'_>, serving: &Serving, plan: &mut Plan) {
             }
         }
     }
-    plan.published.pointers = names.pointers;
-    plan.published.locations = names
-        .locations
-        .into_iter()
-        .map(|((bridge, name, protocol, port), targets)| Location {
-            bridge,
-            name,
-            protocol,
-            port,
-            targets,
-        })
+    let networks = names.networks.into_iter();
+    plan.published_mut().networks = networks
+        .map(|(bridge, gathered)| (bridge.to_owned(), gathered.whole()))
         .collect();
-    plan.published.names = names
-        .names
-        .into_iter()
-        .map(|((bridge, name), addresses)| Name {
-            bridge,
-            name,
-            addresses,
-        })
-        .collect();
-    plan.published.askers = askers(world, plan);
+    plan.published_mut().askers = askers(world, plan);
 }
 
 fn publish_service(
@@ -184,7 +150,9 @@ fn publish_service(
     if container.replicas == 0 {
         service.reason = Some("scaled to 0".to_owned());
     }
-    plan.published.services.insert(service_id(project, name), service);
+    plan.published_mut()
+        .services
+        .insert(service_id(project, name), service);
 }
 
 /// Those that run were taken off every network: nobody comes by waiting.
@@ -194,32 +162,56 @@ fn is_nowhere(world: &World<'_>, serving: &Serving, slot: &Slot) -> bool {
     running.peek().is_some() && running.all(|seen| seen.record.spec.addresses.is_empty())
 }
 
-/// What the names of one network stand for, while they are gathered.
+/// Names while they are gathered, by bridge.
 #[derive(Debug, Default)]
-struct Names {
-    names: BTreeMap<(String, String), Vec<IpAddr>>,
-    pointers: Vec<Pointer>,
-    /// By bridge, name, protocol and port, the replicas that serve there.
-    locations: BTreeMap<(String, String, Protocol, u16), Vec<String>>,
+struct Names<'a> {
+    networks: BTreeMap<&'a str, Gathered>,
 }
 
-impl Names {
-    fn add(&mut self, bridge: &str, name: &str, addresses: &[IpAddr]) {
-        let key = (bridge.to_owned(), name.to_ascii_lowercase());
-        let held = self.names.entry(key).or_default();
+/// Those of one network.
+#[derive(Debug, Default)]
+struct Gathered {
+    names: BTreeMap<String, Vec<IpAddr>>,
+    pointers: BTreeMap<IpAddr, String>,
+    /// By name, protocol and port, the replicas that serve there.
+    locations: BTreeMap<(String, Protocol, u16), Vec<String>>,
+}
+
+impl Gathered {
+    fn add(&mut self, name: &str, addresses: &[IpAddr]) {
+        let held = match self.names.get_mut(name) {
+            Some(held) => held,
+            None => self.names.entry(name.to_ascii_lowercase()).or_default(),
+        };
         // One that is called so for two reasons comes twice in a row.
         if !held.ends_with(addresses) {
             held.extend(addresses);
         }
     }
+
+    fn whole(self) -> NetworkNames {
+        let locations = self.locations.into_iter();
+        NetworkNames {
+            names: self.names,
+            pointers: self.pointers,
+            locations: locations
+                .map(|((name, protocol, port), targets)| Location {
+                    name,
+                    protocol,
+                    port,
+                    targets,
+                })
+                .collect(),
+        }
+    }
 }
 
-fn publish_names(
-    world: &World<'_>,
+fn publish_names<'a>(
+    world: &World<'a>,
     serving: &Serving,
     (site, container, served): (&Site, &Container, Option<&BTreeSet<(Protocol, u16)>>),
     slot: &Slot,
-    names: &mut Names,
+    names: &mut Names<'a>,
 ) {
     let ids = serving.ready.get(slot).or_else(|| serving.running.get(slot));
     let by_hand = world.desired.connections.get(slot);
@@ -253,18 +245,16 @@ fn publish_names(
                 .flatten();
             let wishes = declared.map(|(_, wish)| wish).chain(connected);
             let own_names = own.iter().filter(|name| !name.is_empty());
+            let network = names.networks.entry(&link.bridge).or_default();
             for name in own_names.chain(wishes.flat_map(|wish| &wish.aliases)) {
-                names.add(&link.bridge, name, &addresses);
+                network.add(name, &addresses);
             }
-            names.pointers.extend(addresses.iter().map(|address| Pointer {
-                bridge: link.bridge.clone(),
-                address: *address,
-                name: shown.clone(),
-            }));
+            let pointers = addresses.iter().map(|address| (*address, shown.clone()));
+            network.pointers.extend(pointers);
             for (protocol, port) in served.into_iter().flatten() {
                 for name in [&own[0], &own[1], &own[2]] {
-                    let key = (link.bridge.clone(), name.to_ascii_lowercase(), *protocol, *port);
-                    names.locations.entry(key).or_default().push(shown.clone());
+                    let key = (name.to_ascii_lowercase(), *protocol, *port);
+                    network.locations.entry(key).or_default().push(shown.clone());
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use linkspan_plan::{Location as Port, Name, NetworkId, NetworkLease, Pointer, Retiring};
+use linkspan_plan::{Location as Port, NetworkId, NetworkLease, NetworkNames, Retiring};
 use linkspan_site::MacvlanMode;
 
 use super::*;
@@ -30,30 +30,23 @@ fn lease(v4: &str, driver: Driver) -> NetworkLease {
 
 #[test]
 fn names_pointers_and_ports_find_their_network() {
-    let bridge = || "ls-1".to_owned();
     let port = |protocol, port| Port {
-        bridge: bridge(),
         name: "web".into(),
         protocol,
         port,
         targets: vec!["shop-web-1".into()],
     };
-    let published = Published {
-        names: vec![Name {
-            bridge: bridge(),
-            name: "web".into(),
-            addresses: vec![ip("10.1.0.2")],
-        }],
-        pointers: vec![Pointer {
-            bridge: bridge(),
-            address: ip("10.1.0.2"),
-            name: "shop-web-1".into(),
-        }],
+    let names = NetworkNames {
+        names: [("web".to_owned(), vec![ip("10.1.0.2")])].into(),
+        pointers: [(ip("10.1.0.2"), "shop-web-1".to_owned())].into(),
         locations: vec![
             port(Protocol::Tcp, 80),
             port(Protocol::Tcp, 81),
             port(Protocol::Udp, 53),
         ],
+    };
+    let published = Published {
+        networks: [("ls-1".to_owned(), names)].into(),
         ..Published::default()
     };
     let zone = zone(&published, &Leases::default());

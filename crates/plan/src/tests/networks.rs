@@ -70,17 +70,9 @@ fn what_is_at_a_former_address_still_answers_asks_and_is_hidden_there() {
         .map(ToString::to_string)
         .collect();
     assert_eq!(hidden, ["10.0.2.3/32", "10.0.3.0/24"]);
-    let named = plan
-        .published
-        .names
-        .iter()
-        .find(|name| name.name == "web")
-        .unwrap();
-    assert_eq!(
-        named.addresses[0].to_string(),
-        "10.0.3.3",
-        "only the new one is told"
-    );
+    let mut networks = plan.published.networks.values();
+    let named = networks.find_map(|network| network.names.get("web")).unwrap();
+    assert_eq!(named[0].to_string(), "10.0.3.3", "only the new one is told");
 }
 
 #[test]
@@ -157,13 +149,11 @@ fn a_container_is_put_on_a_network_and_taken_off_again_without_being_replaced() 
     connections.insert(office.clone(), Some(wish));
     let put_on = town.settle();
     let plan = town.plan();
-    let alias = plan
-        .published
-        .names
-        .iter()
-        .find(|name| name.name == "shopfront")
+    let mut networks = plan.published.networks.values();
+    let alias = networks
+        .find_map(|network| network.names.get("shopfront"))
         .unwrap();
-    assert_eq!(alias.addresses[0].to_string(), "10.0.2.3");
+    assert_eq!(alias[0].to_string(), "10.0.2.3");
     town.desired
         .connections
         .get_mut(&web)
