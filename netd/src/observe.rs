@@ -27,6 +27,7 @@ impl Reconciler {
         if let Some(seen) = &self.host.observed {
             observed.ipv6 = seen.ipv6;
             observed.mtu = seen.mtu;
+            observed.turned_off.clone_from(&seen.turned_off);
             observed.links.extend(seen.veths.iter().cloned());
             observed.claims = self.claims();
             let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);

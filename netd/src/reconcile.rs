@@ -23,8 +23,8 @@ use linkspan_containers::Containers;
 use linkspan_hostnet::{Accept, CoexistError, Hint, HostNet, SandboxHints};
 use linkspan_images::Store as Images;
 use linkspan_plan::{
-    Conflict, ContainerId, Desired, HostPort, Job, Leases, NetworkId, Observation, Plan, Planner, Published,
-    Run, Standing, World,
+    Conflict, ContainerId, Desired, HostPort, Job, Leases, Observation, Plan, Planner, Published, Run,
+    Standing, World,
 };
 use linkspan_site::ProjectName;
 use linkspan_telemetry::chain;
@@ -138,8 +138,6 @@ pub(crate) struct Reconciler {
     pub(crate) troubles: BTreeMap<String, String>,
     /// Told of already.
     pub(crate) conflicts: Vec<Conflict>,
-    /// Networks on the way to another range, and why.
-    pub(crate) moving: BTreeMap<NetworkId, String>,
     /// Other firewalls are to be looked at then.
     pub(crate) coexist_at: Option<Instant>,
     /// Other firewalls were told of our bridges, or are being told.
@@ -387,7 +385,8 @@ impl Reconciler {
         }
         self.troubles.remove("store");
         self.tell_conflicts(&plan);
-        let mut whole = self.make_networks(&plan, lacks).await;
+        let mut whole = self.turn_on(&plan);
+        whole &= self.make_networks(&plan, lacks).await;
         whole &= self.bind_ports(&plan);
         whole &= self.set_firewall(&plan).await;
         if self.coexists != self.wants_to_coexist() {
@@ -397,7 +396,7 @@ impl Reconciler {
         self.start_jobs(&plan);
         whole &= self.remove_networks(&plan).await;
         self.doom_volumes().await;
-        self.tell_moved(&plan);
+        self.tell_moved().await;
         self.tell(&plan);
         self.last_plan = Some(plan);
         if !whole {

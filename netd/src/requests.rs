@@ -104,19 +104,8 @@ impl Reconciler {
             )]));
         }
         self.admit(&site).await?;
-        let mut desired = Desired::clone(&self.desired);
-        desired.pins.insert(site.name.clone(), self.pins(&site));
+        let mut desired = self.with(&site, self.pins(&site));
         self.wake_up(&site, &mut desired);
-        desired.held_back.retain(|slot, _| slot.project != site.name);
-        desired.connections.retain(|slot, _| slot.project != site.name);
-        // What is told apart by where it lies in memory stays where it is, as long as it stays the same.
-        if desired
-            .projects
-            .get(&site.name)
-            .is_none_or(|known| **known != site)
-        {
-            desired.projects.insert(site.name.clone(), site.clone().into());
-        }
         // What an earlier `down --volumes` had not got round to removing is wanted again.
         let ours = format!("{}_", site.name);
         desired.doomed_volumes.retain(|volume| !volume.starts_with(&ours));
@@ -158,7 +147,7 @@ impl Reconciler {
             let failed =
                 seen.record.error.is_some() || seen.record.exit.is_some_and(|exit| exit.code != Some(0));
             let waits = !matches!(seen.run, Run::Running { .. }) && seen.busy.is_none() && failed;
-            if waits || desired.held_back.get(slot) == Some(&HeldBack::Stopped) {
+            if waits || self.desired.held_back.get(slot) == Some(&HeldBack::Stopped) {
                 ask_for_restart(desired, seen);
             }
         }
@@ -213,9 +202,57 @@ impl Reconciler {
                 detail: detail.to_owned(),
             });
         }
+        for (slot, wishes) in &self.desired.connections {
+            for (network, wish) in wishes.iter().filter(|_| slot.project == site.name) {
+                let detail = match wish {
+                    Some(_) => format!("leaves network `{network}`, which it was put on by hand"),
+                    None => format!("back to network `{network}`, which it was taken off by hand"),
+                };
+                changes.push(Change {
+                    sign: Sign::Change,
+                    kind: "container".to_owned(),
+                    name: slot.display_name(),
+                    detail,
+                });
+            }
+        }
+        let mut observed = self.observed();
+        self.observe_images(&site, &mut observed);
+        let world = World {
+            desired: &self.with(&site, pins),
+            observed: &observed,
+            leases: &self.leases,
+            settings: &self.plan_settings,
+            now_ms: now_ms(),
+        };
+        linkspan_plan::tell_replaced(&mut changes, &site, &world);
+        let kinds = ["network", "volume", "container"];
+        changes.sort_by_key(|change| {
+            kinds
+                .iter()
+                .position(|kind| *kind == change.kind)
+                .unwrap_or(kinds.len())
+        });
         Ok(PlanView {
             steps: changes.into_iter().map(step_view).collect(),
         })
+    }
+
+    /// What is desired once a site is brought up: what was done to it by hand is forgotten.
+    fn with(&self, site: &Site, pins: BTreeMap<String, String>) -> Desired {
+        let mut desired = Desired::clone(&self.desired);
+        desired.pins.insert(site.name.clone(), pins);
+        desired.held_back.retain(|slot, _| slot.project != site.name);
+        desired.connections.retain(|slot, _| slot.project != site.name);
+        // What is told apart by where it lies in memory stays where it is, as long as it stays the same.
+        if desired
+            .projects
+            .get(&site.name)
+            .is_none_or(|known| **known != *site)
+        {
+            desired.projects.insert(site.name.clone(), site.clone().into());
+        }
+        desired
     }
 
     async fn delete(&mut self, name: &str, volumes: bool) -> Result<Accepted, Rejection> {

@@ -133,7 +133,7 @@ impl Reconciler {
                 .leases
                 .networks
                 .values()
-                .any(|lease| ip == lease.resolver || lease.retiring.iter().any(|left| ip == left.resolver))
+                .any(|lease| lease.resolvers().any(|own| own == ip))
     }
 
     /// The host asks others now.

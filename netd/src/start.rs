@@ -198,7 +198,6 @@ impl Netd {
             touched: BTreeSet::new(),
             troubles: BTreeMap::new(),
             conflicts: Vec::new(),
-            moving: BTreeMap::new(),
             coexist_at: None,
             coexists: false,
             accepts: JoinSet::new(),

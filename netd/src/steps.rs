@@ -17,6 +17,28 @@ use crate::reconcile::{Accepts, FOREIGN, Reconciler, SnapshotOf};
 use crate::supervise::Order;
 
 impl Reconciler {
+    /// Turns on what somebody turned off for the whole host.
+    pub(crate) fn turn_on(&mut self, plan: &Plan) -> bool {
+        const ABOUT: &str = "kernel parameters";
+        if plan.parameters.is_empty() {
+            self.troubles.remove(ABOUT);
+            return true;
+        }
+        if let Err(error) = self.hostnet.forward() {
+            self.trouble(ABOUT, chain(&error));
+            return false;
+        }
+        self.troubles.remove(ABOUT);
+        if let Some(seen) = &mut self.host.observed {
+            seen.turned_off.clear();
+        }
+        for name in &plan.parameters {
+            let detail = "somebody had turned it off, and networks need it";
+            self.emit(None, "parameter", name, "repaired", detail);
+        }
+        true
+    }
+
     /// `lacks` is what [`Reconciler::lacks`] said before the plan's promises were made.
     pub(crate) async fn make_networks(&mut self, plan: &Plan, lacks: Vec<Option<Vec<String>>>) -> bool {
         let mut whole = true;
@@ -50,7 +72,9 @@ impl Reconciler {
 
     fn lost(&self, spec: &NetworkSpec) -> Option<Vec<String>> {
         let promised = self.leases.networks.get(&spec.bridge)?;
-        if linkspan_plan::network_spec(&spec.bridge, promised, &self.seen) != *spec {
+        // Nor what a daemon that died in the middle of a move had not come to.
+        let is_moving = !promised.moves.is_empty();
+        if is_moving || linkspan_plan::network_spec(&spec.bridge, promised, &self.seen) != *spec {
             return Some(Vec::new());
         }
         if let Some(found) = self.host.observed.as_ref()?.networks.get(&spec.bridge) {

@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use linkspan_api::feed::SocketKind;
 use linkspan_api::v1::{ContainerView, Event, RouteView, SiteSummary};
-use linkspan_plan::{Health, Job, NetworkId, Observation, Plan, Run};
+use linkspan_plan::{Health, Job, NetworkLease, Observation, Plan, Run};
 use linkspan_site::{Action, HostPattern, ProjectName, Site, Target};
+use linkspan_telemetry::chain;
 
 use crate::events::now_ms;
 use crate::publish::https_port;
 use crate::reconcile::{Reconciler, View};
+use crate::store::Batch;
 use networks::Ground;
 
 impl Reconciler {
@@ -147,6 +149,7 @@ impl Reconciler {
     fn ground(&self, plan: &Plan) -> Ground {
         Ground {
             leases: Arc::clone(&plan.leases),
+            bridges: Arc::clone(&plan.bridges),
             conflicts: plan.conflicts.clone(),
             claims: self.claims(),
             settings: Some(self.plan_settings.clone()),
@@ -165,47 +168,48 @@ impl Reconciler {
                 self.emit(None, "network", &conflict.network.0, action, &conflict.words());
             }
         }
-        let moves = plan
-            .conflicts
-            .iter()
-            .filter(|conflict| conflict.moved_to.is_some());
-        self.moving
-            .extend(moves.map(|conflict| (conflict.network.clone(), conflict.words())));
         self.conflicts.clone_from(&plan.conflicts);
     }
 
     /// Tells of networks that have arrived: nobody on them is still only at a former address.
-    pub(crate) fn tell_moved(&mut self, plan: &Plan) {
-        let is_under_way = |network: &NetworkId| {
-            let leases: Vec<_> = plan
-                .leases
-                .networks
-                .values()
-                .filter(|lease| lease.id == *network)
-                .collect();
-            self.seen.values().any(|seen| {
-                let mut links = seen.record.spec.attachments.iter();
-                links.any(|link| {
-                    let is_there = leases.iter().any(|lease| {
-                        lease.v4.contains(link.v4.ip())
-                            && link
-                                .v6
-                                .is_none_or(|ip| lease.v6.is_none_or(|v6| v6.contains(ip.ip())))
-                    });
-                    link.network == *network && !is_there
-                })
-            })
-        };
-        let arrived: Vec<NetworkId> = self
-            .moving
-            .keys()
-            .filter(|network| !is_under_way(network))
-            .cloned()
+    pub(crate) async fn tell_moved(&mut self) {
+        let moving = self.leases.networks.iter();
+        let arrived: Vec<String> = moving
+            .filter(|(bridge, lease)| !lease.moves.is_empty() && self.have_arrived(bridge, lease))
+            .map(|(bridge, _)| bridge.clone())
             .collect();
-        for network in arrived {
-            let why = self.moving.remove(&network).unwrap_or_default();
-            self.emit(None, "network", &network.0, "moved", &why);
+        for bridge in &arrived {
+            let Some(lease) = Arc::make_mut(&mut self.leases).networks.get_mut(bridge) else {
+                continue;
+            };
+            let (network, moves) = (lease.id.to_string(), std::mem::take(&mut lease.moves));
+            for why in moves {
+                self.emit(None, "network", &network, "moved", &why);
+            }
         }
+        if arrived.is_empty() {
+            return;
+        }
+        // Told once, also by whoever comes after us. If that can't be noted down, twice is better than never.
+        if let Err(error) = self
+            .commit(Batch::default().put("leases", self.leases.as_ref()))
+            .await
+        {
+            self.trouble("store", chain(&error));
+        }
+    }
+
+    /// Is everybody on a bridge where its network is now?
+    fn have_arrived(&self, bridge: &str, lease: &NetworkLease) -> bool {
+        let mut links = self
+            .seen
+            .values()
+            .flat_map(|seen| &seen.record.spec.attachments)
+            .filter(|link| link.bridge == bridge);
+        links.all(|link| {
+            let both = link.v6.zip(lease.v6);
+            lease.v4.contains(link.v4.ip()) && both.is_none_or(|(link, v6)| v6.contains(link.ip()))
+        })
     }
 }
 
@@ -229,6 +233,11 @@ impl View {
                         .routes
                         .iter()
                         .filter_map(|route| self.url(&route.host, &route.path))
+                        .collect(),
+                    waiting: standing
+                        .waiting
+                        .iter()
+                        .map(|(who, what)| format!("{who} waits for {what}"))
                         .collect(),
                 }
             })
@@ -368,24 +377,7 @@ impl View {
                 ports.push(format!("{outside}-{last}->{inside}-{end}/{word}"));
                 continue;
             }
-            // A port that asked for any has the one that is forwarded though nobody wrote it.
-            let is_written = |number: u16| {
-                declared
-                    .into_iter()
-                    .flat_map(|one| &one.ports)
-                    .any(|other| other.host_port == number && other.host_ip == port.host_ip)
-            };
-            let chosen = self.published.forwards.iter().find(|(at, (service, inside))| {
-                *service == slot.service()
-                    && *inside == port.container_port
-                    && at.protocol == port.protocol
-                    && at.address.ip() == port.host_ip
-                    && !is_written(at.address.port())
-            });
-            let host = match (port.host_port, chosen) {
-                (0, Some((at, _))) => at.address.port(),
-                (number, _) => number,
-            };
+            let host = self.ground.leases.host_port(slot, port);
             ports.push(format!(
                 "{}->{}/{word}",
                 SocketAddr::new(port.host_ip, host),

@@ -20,6 +20,19 @@ impl Events {
     ///
     /// When the daemon doesn't answer.
     pub fn follow(rig: &Rig) -> Events {
+        Self::listen(rig, "")
+    }
+
+    /// All that the daemon remembers, and events from now on.
+    ///
+    /// # Panics
+    ///
+    /// When the daemon doesn't answer.
+    pub fn since_start(rig: &Rig) -> Events {
+        Self::listen(rig, "?since=0")
+    }
+
+    fn listen(rig: &Rig, query: &str) -> Events {
         let head: PathBuf = rig.folder().join("events.head");
         let _ = fs::remove_file(&head);
         let curl = rig.spawn(
@@ -31,7 +44,7 @@ impl Events {
                 head.to_str().unwrap(),
                 "--unix-socket",
                 "/run/linkspan/linkspan.sock",
-                "http://linkspan/v1/events",
+                &format!("http://linkspan/v1/events{query}"),
             ],
         );
         // Only what happens after the answer has begun is told.

@@ -259,6 +259,39 @@ fn a_podman_network_moves_the_network() {
 }
 
 #[test]
+fn a_daemon_that_dies_in_the_middle_of_a_move_leaves_it_to_the_next_to_tell() {
+    let Some(mut rig) = rig() else { return };
+    rig.up(
+        "shop",
+        "routes: { shop.test: web:8080 }\ncontainers: { web: { image: linkspan-demo/web:1 } }\n",
+    )
+    .ok();
+    let before = address(&rig, "shop-web-1");
+    let events = Events::follow(&rig);
+    // A proxy that is held up has each container wait a moment before it moves.
+    let proxy = rig.proxy_pid().to_string();
+    rig.host().run(&["kill", "-STOP", &proxy]).ok();
+    // Another prefix than that of the route which is there.
+    let claim = format!("{}0/25", prefix(before));
+    rig.host().vpn_route(&claim);
+    events.wait_for(&rig, &["container", "shop-web-1", "moving"], LIMIT);
+    rig.kill_daemon();
+    assert_eq!(events.with(&["network", "moved"]), Vec::<String>::new());
+    drop(events);
+    rig.host().run(&["kill", "-CONT", &proxy]).ok();
+    rig.start_daemon();
+    let events = Events::since_start(&rig);
+    events.wait_for(&rig, &["network", "shop_default", "moved", &claim, "vpn0"], LIMIT);
+    assert_ne!(prefix(address(&rig, "shop-web-1")), prefix(before));
+    rig.wait_until("the old range is given up", GONE, || {
+        traces(&rig, &prefix(before)).is_empty()
+    });
+    assert_eq!(events.with(&["network", "moved"]).len(), 1);
+    let repaired = events.with(&["repair"]);
+    assert!(repaired.is_empty(), "nothing was damaged: {repaired:?}");
+}
+
+#[test]
 fn what_the_user_chose_stays_and_is_reported() {
     let Some(rig) = rig() else { return };
     rig.up(

@@ -305,8 +305,15 @@ fn forwarding_that_was_switched_off_is_on_within_a_second() {
         shop.sabotage(
             name,
             &["sysctl", "-qw", &format!("{name}=0")],
-            &["repaired", name],
+            &["parameter", "repaired", name],
             &|| shop.sees(&["sysctl", "-n", name], "1"),
+        );
+        // One thing was damaged, and one is told, however many networks and containers there are.
+        let told = shop.events.with(&["repair"]);
+        assert_eq!(
+            told.len(),
+            shop.events.with(&["parameter", "repaired"]).len(),
+            "{told:#?}"
         );
     }
     shop.close();

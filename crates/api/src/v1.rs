@@ -133,6 +133,9 @@ pub struct SiteSummary {
     pub desired: u32,
     /// URLs that answer.
     pub urls: Vec<String>,
+    /// Containers that wait for others, a sentence each.
+    #[serde(default)]
+    pub waiting: Vec<String>,
 }
 
 /// What `up` would do.

@@ -165,6 +165,11 @@ impl HostNet {
         .await
     }
 
+    /// Lets the host pass packets on between its links. Networks need that, and making one does it too.
+    pub fn forward(&self) -> Result<(), SysctlError> {
+        sysctl::forward()
+    }
+
     /// Removes a network's bridge and resolver leg, if they are there.
     pub async fn remove_network(&self, bridge: &str, leg: &str) -> Result<(), NetworkError> {
         network::remove(self.host(), bridge, leg).await

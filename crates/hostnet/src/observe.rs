@@ -27,6 +27,9 @@ use crate::{
 /// MTU when there is no default route to ask.
 const DEFAULT_MTU: u32 = 1500;
 
+/// Does the host pass on packets of IPv4, and of IPv6, which there may not be?
+type Forwards = (bool, Option<bool>);
+
 /// What was last worked out.
 #[derive(Debug)]
 pub(crate) struct Observer {
@@ -34,7 +37,7 @@ pub(crate) struct Observer {
     networks: Arc<BTreeMap<String, Arc<ObservedBridge>>>,
     veths: Arc<BTreeSet<String>>,
     legs: Legs,
-    forwards: (bool, Option<bool>),
+    forwards: Forwards,
     files: Found,
     claims: Arc<Vec<Claim>>,
     notes: Arc<Vec<String>>,
@@ -80,6 +83,10 @@ impl Observer {
             table,
             ipv6: self.parameters.has_ipv6(),
             mtu: self.mtu,
+            turned_off: match self.networks.is_empty() {
+                true => BTreeSet::new(),
+                false => turned_off_for_all(self.forwards),
+            },
         })
     }
 
@@ -323,18 +330,19 @@ impl Legs {
     }
 }
 
-/// The parameters that keep a bridge's traffic from being passed on: the host's, or its own.
-fn turned_off(bridge: &Link, (v4, v6): (bool, Option<bool>)) -> BTreeSet<String> {
+/// The parameters of a bridge's own that keep its traffic from being passed on. With the host's, all of them go off and
+/// on again.
+fn turned_off(bridge: &Link, (v4, v6): Forwards) -> BTreeSet<String> {
     let own = |family: &str| format!("net.{family}.conf.{}.forwarding", bridge.name);
-    let v4 = match v4 {
-        false => Some("net.ipv4.ip_forward".to_owned()),
-        true => (!bridge.forwards4).then(|| own("ipv4")),
-    };
-    let v6 = match v6 {
-        None => None,
-        Some(false) => Some("net.ipv6.conf.all.forwarding".to_owned()),
-        Some(true) => (bridge.forwards6 == Some(false)).then(|| own("ipv6")),
-    };
+    let v4 = (v4 && !bridge.forwards4).then(|| own("ipv4"));
+    let v6 = (v6 == Some(true) && bridge.forwards6 == Some(false)).then(|| own("ipv6"));
+    v4.into_iter().chain(v6).collect()
+}
+
+/// The same of the whole host.
+fn turned_off_for_all((v4, v6): Forwards) -> BTreeSet<String> {
+    let v4 = (!v4).then(|| "net.ipv4.ip_forward".to_owned());
+    let v6 = (v6 == Some(false)).then(|| "net.ipv6.conf.all.forwarding".to_owned());
     v4.into_iter().chain(v6).collect()
 }
 

@@ -27,6 +27,9 @@ pub struct Observed {
     pub ipv6: bool,
     /// MTU of the default route's link in bytes, else 1500.
     pub mtu: u32,
+    /// Kernel parameters of the whole host's that its networks need on, and that are off: `net.ipv4.ip_forward`. Nothing
+    /// where there are no networks.
+    pub turned_off: BTreeSet<String>,
 }
 
 impl Observed {
@@ -37,6 +40,7 @@ impl Observed {
             && Arc::ptr_eq(&self.claims, &before.claims)
             && Arc::ptr_eq(&self.notes, &before.notes)
             && (self.table, self.ipv6, self.mtu) == (before.table, before.ipv6, before.mtu)
+            && self.turned_off == before.turned_off
     }
 }
 
@@ -62,7 +66,8 @@ pub struct ObservedBridge {
     pub addresses: BTreeSet<IpNetwork>,
     /// Routes over it that came with addresses, or that we set.
     pub routes: BTreeSet<ObservedRoute>,
-    /// Kernel parameters that must be on for its traffic, and are not: `net.ipv4.ip_forward`.
+    /// Kernel parameters of its own that must be on for its traffic, and are not: `net.ipv4.conf.ls-….forwarding`. Those
+    /// of the whole host count once, see [`Observed::turned_off`].
     pub turned_off: BTreeSet<String>,
     /// The resolver's leg, when both of its ends are there and up.
     pub leg: Option<ObservedLeg>,

@@ -8,10 +8,14 @@ use std::sync::Arc;
 use linkspan_site::{ContainerName, HostPattern, Network, NetworkName, ProjectName, Site};
 
 use crate::network::network_id;
-use crate::{LeaseError, Leases, NetworkId, Slot, World};
+use crate::{Desired, LeaseError, Leases, NetworkId, Slot, World};
 
 use member::{Ground, members};
 pub use member::{MemberError, admit_connection};
+
+/// Networks on a host: as many as the first of the default pools has blocks. Each is a bridge, and a link in the one
+/// namespace of the resolver, and all of them are looked at whenever one changes.
+const MOST_NETWORKS: usize = 4_096;
 
 /// Why a site can't be brought up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +55,14 @@ pub enum Refusal {
     /// A network can't be had as it is written.
     #[error(transparent)]
     Network(#[from] LeaseError),
+    /// There would be too many.
+    #[error(
+        "there would be {wanted} networks on this host, and there may be {MOST_NETWORKS}; remove some first"
+    )]
+    TooManyNetworks {
+        /// How many.
+        wanted: usize,
+    },
     /// Its members can't all be on it.
     #[error(transparent)]
     Member(#[from] MemberError),
@@ -176,9 +188,24 @@ pub fn admit_network(name: &NetworkName, network: &Network, world: &World<'_>) -
     if let Some(holder) = holder(&id, world) {
         return Err(Refusal::NetworkTaken { network: id, holder });
     }
+    let mut desired = world.desired.clone();
+    desired.networks.insert(name.clone(), network.clone());
+    not_too_many(&desired)?;
     let mut leases = Leases::clone(world.leases);
     leases.new_network(&id, network, world.observed, world.settings)?;
     Ok(())
+}
+
+fn not_too_many(desired: &Desired) -> Result<(), Refusal> {
+    let of_sites: usize = desired
+        .projects
+        .values()
+        .map(|site| own_networks(site).count())
+        .sum();
+    match of_sites + desired.networks.len() {
+        wanted if wanted > MOST_NETWORKS => Err(Refusal::TooManyNetworks { wanted }),
+        _ => Ok(()),
+    }
 }
 
 /// The project whose file has a network that is called so on this host.
@@ -205,6 +232,7 @@ fn networks(site: &Site, world: &World<'_>) -> Vec<Refusal> {
     // What was done to it by hand is forgotten.
     desired.connections.retain(|slot, _| slot.project != site.name);
     desired.projects.insert(site.name.clone(), site.clone().into());
+    refusals.extend(not_too_many(&desired).err());
     for (name, network) in &site.networks {
         let id = network_id(&site.name, name, network);
         let by_hand = world.desired.networks.iter();

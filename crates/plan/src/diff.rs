@@ -1,11 +1,16 @@
 //! What would an `up` change? Lines for people; the plan itself is made step by step as the world follows.
 
+mod network;
+mod replaced;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use linkspan_site::{Action, Container, Site, Target};
 use serde::{Deserialize, Serialize};
 
 use crate::admit::host_text;
+
+pub use replaced::tell_replaced;
 
 /// What happens to a thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,21 +46,8 @@ pub fn diff(old: Option<&Site>, new: Option<&Site>) -> Vec<Change> {
         old.map(|site| &site.networks),
         new.map(|site| &site.networks),
         |net| net.to_string(),
-        |_| String::new(),
-        |was, is| {
-            let mut what = Vec::new();
-            push_if(&mut what, was.subnet != is.subnet, || {
-                format!(
-                    "subnet: {} → {}",
-                    shown(was.subnet.as_ref()),
-                    shown(is.subnet.as_ref())
-                )
-            });
-            push_if(&mut what, was.internal != is.internal, || {
-                format!("internal: {} → {}", was.internal, is.internal)
-            });
-            what.join(", ")
-        },
+        network::about,
+        network::change,
     );
     keyed(
         &mut changes,
@@ -178,8 +170,4 @@ fn push_if(what: &mut Vec<String>, condition: bool, text: impl FnOnce() -> Strin
     if condition {
         what.push(text());
     }
-}
-
-fn shown<T: ToString>(value: Option<&T>) -> String {
-    value.map_or_else(|| "chosen".to_owned(), ToString::to_string)
 }

@@ -32,6 +32,12 @@ pub enum LeaseError {
         /// Networks of ours that have some.
         holders: String,
     },
+    /// Nothing was promised for its network yet.
+    #[error("the network of bridge `{bridge}` isn't there yet, so nobody can have an address on it")]
+    NoNetwork {
+        /// Its bridge.
+        bridge: String,
+    },
     /// The user's subnet is somebody else's.
     #[error(
         "network `{network}`: subnet {subnet} overlaps {range} ({source_of}); choose another `subnet:` or leave it out"
@@ -189,10 +195,12 @@ impl Leases {
             resolver,
             internal: network.internal,
             mtu: network.mtu.unwrap_or(observed.mtu),
+            mtu_written: network.mtu.is_some(),
             fixed: network.subnet.is_some(),
             driver: network.driver.clone(),
             isolated: network.isolated,
             retiring: Vec::new(),
+            moves: Vec::new(),
             cursor: if network.subnet.is_some() { 1 } else { 2 },
         };
         self.networks.insert(bridge.clone(), lease);
@@ -343,10 +351,8 @@ impl Leases {
         written: Option<&BTreeSet<Ipv4Addr>>,
     ) -> Result<AddressLease, LeaseError> {
         let Some(lease) = self.networks.get_mut(bridge) else {
-            return Err(LeaseError::PoolsExhausted {
-                network: NetworkId(bridge.to_owned()),
-                blocks: 0,
-                holders: String::new(),
+            return Err(LeaseError::NoNetwork {
+                bridge: bridge.to_owned(),
             });
         };
         let taken = self.addresses.entry(bridge.to_owned()).or_default();

@@ -38,7 +38,7 @@ use linkspan_site::ProjectName;
 use serde::{Deserialize, Serialize};
 
 pub use admit::{MemberError, Refusal, admit, admit_connection, admit_network};
-pub use diff::{Change, Sign, diff};
+pub use diff::{Change, Sign, diff, tell_replaced};
 pub use lease::{IDS_PER_CONTAINER, LeaseError, conflict, overlaps};
 pub use lifecycle::named;
 pub use network::{network_id, network_spec};
@@ -61,6 +61,11 @@ pub struct Plan {
     pub records: Vec<Record>,
     /// Networks to make or mend.
     pub networks: Vec<NetworkSpec>,
+    /// Kernel parameters of the whole host's to turn on.
+    pub parameters: BTreeSet<String>,
+    /// By network, the bridge that it has now. One that got another range since, other than by a move, has two leases
+    /// until nobody is at the former one.
+    pub bridges: Arc<BTreeMap<NetworkId, String>>,
     /// What the kernel's table must hold.
     pub firewall: Firewall,
     /// Host ports that must be held.
@@ -164,6 +169,8 @@ pub struct Standing {
     pub settled: bool,
     /// What keeps it from that, and doesn't look as if it would pass: container and reason.
     pub failed: Vec<(String, String)>,
+    /// Containers that wait for others: which, and for what.
+    pub waiting: Vec<(String, String)>,
 }
 
 /// Decides what to do next.
@@ -199,6 +206,7 @@ impl Planner {
         } else {
             self.published = Arc::clone(&plan.published);
         }
+        plan.bridges = networks.into_current().into();
         plan
     }
 }
@@ -217,6 +225,7 @@ impl Plan {
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
             && self.networks.is_empty()
+            && self.parameters.is_empty()
             && self.jobs.is_empty()
             && self.gone_networks.is_empty()
     }

@@ -1,12 +1,15 @@
 //! What happens to each incarnation of each container.
 
 mod current;
+mod room;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use linkspan_site::{Condition, Container, NetworkMode, Site};
 
+use crate::lease::LeaseError;
 use crate::network::Networks;
 use crate::template::{Ingredients, Named, Templates};
 use crate::{
@@ -14,6 +17,7 @@ use crate::{
     World,
 };
 use current::decide_current;
+use waiting::{unmet, wait};
 
 /// Failures in a row after which `up` stops waiting.
 const HOPELESS: u32 = 3;
@@ -40,6 +44,14 @@ pub(crate) fn decide(
     templates: &mut Templates,
     plan: &mut Plan,
 ) -> Serving {
+    // What those had that are gone now is free for those that this plan begins.
+    let kept = |id: &&ContainerId| world.observed.containers.contains_key(*id);
+    let addresses = plan.leases.addresses.values().flat_map(BTreeMap::keys);
+    let stale = plan.leases.ids.keys().chain(addresses).filter(|id| !kept(id));
+    let stale: BTreeSet<ContainerId> = stale.cloned().collect();
+    for id in stale {
+        plan.leases_mut().release(&id);
+    }
     let scene = Scene {
         world,
         networks,
@@ -69,20 +81,6 @@ pub(crate) fn decide(
             retire(world, plan, id, seen);
         }
     }
-    let kept = |id: &ContainerId| {
-        world.observed.containers.contains_key(id) || plan.records.iter().any(|record| record.spec.id == *id)
-    };
-    let stale: Vec<ContainerId> = plan
-        .leases
-        .ids
-        .keys()
-        .chain(plan.leases.addresses.values().flat_map(BTreeMap::keys))
-        .filter(|id| !kept(id))
-        .cloned()
-        .collect();
-    for id in stale {
-        plan.leases_mut().release(&id);
-    }
     templates.forget_others(&slots);
     serving
 }
@@ -108,6 +106,19 @@ impl<'a> Scene<'a> {
     /// The incarnations of a slot, in the order of their ids.
     fn incarnations(&self, slot: &Slot) -> &[(&'a ContainerId, &'a Observation)] {
         self.by_slot.get(slot).map_or(&[], Vec::as_slice)
+    }
+
+    /// All incarnations of a slot's container, in each of its slots that has some.
+    fn replicas(
+        &self,
+        slot: &Slot,
+    ) -> impl Iterator<Item = (&'a Slot, &[(&'a ContainerId, &'a Observation)])> {
+        let end = |index| Slot {
+            index,
+            ..slot.clone()
+        };
+        let slots = self.by_slot.range::<Slot, _>(end(u32::MIN)..=end(u32::MAX));
+        slots.map(|(slot, all)| (*slot, all.as_slice()))
     }
 }
 
@@ -142,7 +153,14 @@ fn decide_slot(
                     plan.fail(&slot.project, slot.display_name(), why.clone());
                     serving.reasons.insert(slot.clone(), why);
                 }
-                Unready::Waits => drop(serving.coming.insert(slot.clone())),
+                Unready::Waits { what, comes } => {
+                    if comes {
+                        serving.coming.insert(slot.clone());
+                    } else {
+                        serving.reasons.insert(slot.clone(), format!("waits for {what}"));
+                    }
+                    wait(plan, slot, what);
+                }
             }
             standing(plan, slot).settled = false;
             // What runs goes on; it is still the best there is.
@@ -185,8 +203,12 @@ fn decide_slot(
         None => {
             standing(plan, slot).settled = false;
             serving.coming.insert(slot.clone());
-            if (!must_yield || olds_gone) && dependencies_met(scene, site, container, slot) {
-                begin(scene, plan, slot, container, &template);
+            if let Some(what) = unmet(scene, site, container, slot) {
+                wait(plan, slot, what);
+            } else if (!must_yield || olds_gone)
+                && let Err(error) = begin(scene, plan, slot, container, &template)
+            {
+                room::make(scene, plan, slot, container, &olds, &error);
             }
         }
     }
@@ -257,7 +279,7 @@ fn namespace(scene: &Scene<'_>, container: &Container, slot: &Slot) -> Result<Ne
         .filter(|(id, seen)| stays(id, seen) && matches!(seen.run, Run::Running { .. }))
         .max_by_key(|(_, seen)| seen.record.created_ms)
         .map(|(id, _)| NetworkNamespace::Container((*id).clone()))
-        .ok_or(Unready::Waits)
+        .ok_or_else(|| waiting::for_network_of(scene.world, &target))
 }
 
 /// Why a slot can't have a container now.
@@ -265,21 +287,34 @@ enum Unready {
     /// It takes somebody to do something.
     Lacks(String),
     /// The container whose network it shares doesn't run just now.
-    Waits,
+    Waits {
+        /// Which that is, and why it doesn't.
+        what: String,
+        /// Does it run again by itself?
+        comes: bool,
+    },
 }
 
 /// A new incarnation, started in this plan.
-fn begin(scene: &Scene<'_>, plan: &mut Plan, slot: &Slot, container: &Container, named: &Named<'_>) {
+fn begin(
+    scene: &Scene<'_>,
+    plan: &mut Plan,
+    slot: &Slot,
+    container: &Container,
+    named: &Named<'_>,
+) -> Result<(), LeaseError> {
     let Scene { world, networks, .. } = scene;
     let template = named.template();
     let leases = plan.leases_mut();
+    let (counter, ids_cursor) = (leases.counter, leases.ids_cursor);
     let id = leases.new_container(world.settings);
     let spec = match template.instantiate(id.clone(), world, networks, leases) {
         Ok(spec) => spec,
         Err(error) => {
             leases.release(&id);
-            plan.fail(&slot.project, slot.display_name(), error.to_string());
-            return;
+            // Nobody ever saw it.
+            (leases.counter, leases.ids_cursor) = (counter, ids_cursor);
+            return Err(error);
         }
     };
     plan.records.push(Record {
@@ -298,6 +333,7 @@ fn begin(scene: &Scene<'_>, plan: &mut Plan, slot: &Slot, container: &Container,
         runs: 1,
     });
     plan.jobs.push(Job::Start { id });
+    Ok(())
 }
 
 fn hold_back(
@@ -385,20 +421,6 @@ fn is_being_removed(seen: &Observation) -> bool {
 
 fn is_ready(seen: &Observation) -> bool {
     matches!(seen.run, Run::Running { ready: true, .. })
-}
-
-fn dependencies_met(scene: &Scene<'_>, site: &Site, container: &Container, slot: &Slot) -> bool {
-    container.depends_on.iter().all(|(name, condition)| {
-        let replicas = site.containers.get(name).map_or(0, |other| other.replicas);
-        (1..=replicas).all(|index| {
-            let other = Slot {
-                project: slot.project.clone(),
-                container: name.clone(),
-                index,
-            };
-            scene.world.desired.held_back.contains_key(&other) || dependency_met(scene, &other, *condition)
-        })
-    })
 }
 
 fn dependency_met(scene: &Scene<'_>, slot: &Slot, condition: Condition) -> bool {

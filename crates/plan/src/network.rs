@@ -45,6 +45,11 @@ impl Networks {
         self.current.get(id)
     }
 
+    /// Where each network is now.
+    pub(crate) fn into_current(self) -> BTreeMap<NetworkId, String> {
+        self.current
+    }
+
     /// Addresses on a bridge that are given out only to whom they were written down for.
     pub(crate) fn written(&self, bridge: &str) -> Option<&Written> {
         self.written.get(bridge)
@@ -130,13 +135,21 @@ fn promise(
     };
     // These may change under those who are on it.
     let is_as_wished = |lease: &NetworkLease| {
-        lease.isolated == network.isolated && network.mtu.is_none_or(|mtu| mtu == lease.mtu)
+        lease.isolated == network.isolated
+            && lease.mtu_written == network.mtu.is_some()
+            && network.mtu.is_none_or(|mtu| mtu == lease.mtu)
     };
     if !plan.leases.networks.get(&bridge).is_some_and(is_as_wished)
         && let Some(lease) = plan.leases_mut().networks.get_mut(&bridge)
     {
         lease.isolated = network.isolated;
-        lease.mtu = network.mtu.unwrap_or(lease.mtu);
+        match network.mtu {
+            Some(mtu) => lease.mtu = mtu,
+            None if lease.mtu_written => lease.mtu = world.observed.mtu,
+            // It doesn't follow the way out, which may change with every VPN.
+            None => {}
+        }
+        lease.mtu_written = network.mtu.is_some();
     }
     clearance::keep_clear(world, plan, &bridge, network);
     Ok(bridge)
@@ -179,6 +192,7 @@ pub(crate) fn unwanted(world: &World<'_>, networks: &Networks, plan: &mut Plan) 
         .cloned()
         .collect();
     let promised = Arc::clone(&plan.leases);
+    plan.parameters = parameters(world, &promised);
     for (bridge, lease) in &promised.networks {
         let is_bridge = lease.driver == Driver::Bridge;
         if !wanted.contains(bridge) && !in_use.contains(bridge) {
@@ -217,6 +231,26 @@ pub(crate) fn unwanted(world: &World<'_>, networks: &Networks, plan: &mut Plan) 
                 leg: leg(bridge),
             });
         }
+    }
+}
+
+/// Kernel parameters of the whole host's that its networks need, and that are off.
+fn parameters(world: &World<'_>, leases: &Leases) -> BTreeSet<String> {
+    let off = &world.observed.turned_off;
+    if off.is_empty() {
+        return BTreeSet::new();
+    }
+    let mut bridged = leases
+        .networks
+        .values()
+        .filter(|lease| lease.driver == Driver::Bridge);
+    let speaks6 = bridged.clone().any(|lease| lease.v6.is_some());
+    let needed = off
+        .iter()
+        .filter(|name| speaks6 || !name.starts_with("net.ipv6."));
+    match bridged.next() {
+        Some(_) => needed.cloned().collect(),
+        None => BTreeSet::new(),
     }
 }
 
@@ -279,6 +313,15 @@ impl Leases {
             Some((bridge, _)) => Ok(bridge.clone()),
             None => self.new_network(id, network, world.observed, world.settings),
         }
+    }
+}
+
+impl NetworkLease {
+    /// All addresses at which the resolver's leg answers on it.
+    pub fn resolvers(&self) -> impl Iterator<Item = IpAddr> {
+        let v6 = self.v6.map(|subnet| IpAddr::V6(resolver6(subnet)));
+        let left = self.retiring.iter().map(|left| left.resolver);
+        std::iter::once(IpAddr::V4(self.resolver)).chain(v6).chain(left)
     }
 }
 

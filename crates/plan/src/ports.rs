@@ -11,7 +11,7 @@ use linkspan_site::{Action, Container, ContainerName, Driver, Port, ProjectName,
 
 use crate::lease::mix;
 use crate::lifecycle::Serving;
-use crate::{Attachment, ContainerSpec, Dnat, HostPort, Plan, Slot, World, service_id};
+use crate::{Attachment, ContainerSpec, Dnat, HostPort, Leases, Plan, Slot, World, service_id};
 
 /// First port that is tried for a port that asks for any: the range that RFC 6335 leaves to private use.
 const ANY_PORT_FIRST: u16 = 49_152;
@@ -179,12 +179,29 @@ fn reachable(spec: &ContainerSpec, v4: bool) -> Option<IpAddr> {
     links().find(has_way).or(links().next()).and_then(address)
 }
 
-/// A free port for one that asks for any, the same as long as it is free.
-fn any_port(world: &World<'_>, plan: &mut Plan, service: &str, port: &Port) -> Option<u16> {
-    let key = format!(
+fn any_port_key(service: &str, port: &Port) -> String {
+    format!(
         "{service}/{}:{}/{:?}",
         port.host_ip, port.container_port, port.protocol
-    );
+    )
+}
+
+impl Leases {
+    /// The host port of a published one: the one that was picked, where it asks for any and one was.
+    pub fn host_port(&self, slot: &Slot, port: &Port) -> u16 {
+        match port.host_port {
+            0 => {
+                let picked = self.ports.get(&any_port_key(&slot.service(), port));
+                picked.copied().unwrap_or_default()
+            }
+            written => written,
+        }
+    }
+}
+
+/// A free port for one that asks for any, the same as long as it is free.
+fn any_port(world: &World<'_>, plan: &mut Plan, service: &str, port: &Port) -> Option<u16> {
+    let key = any_port_key(service, port);
     let foreign = |number| {
         world.observed.foreign_ports.contains(&HostPort {
             protocol: port.protocol,

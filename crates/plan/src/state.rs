@@ -203,6 +203,9 @@ pub struct NetworkLease {
     pub internal: bool,
     /// Bytes.
     pub mtu: u32,
+    /// Did the user write that? Then it goes back to that of the way out when he no longer does.
+    #[serde(default)]
+    pub mtu_written: bool,
     /// Did the user write the subnet?
     pub fixed: bool,
     /// What joins its members.
@@ -214,6 +217,10 @@ pub struct NetworkLease {
     /// Subnets that it had before it moved.
     #[serde(default)]
     pub retiring: Vec<Retiring>,
+    /// Why it moved, in words, once for each time. Kept until all who are on it have arrived and that was told, so that
+    /// somebody tells it whoever dies in between.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moves: Vec<String>,
     /// Host part of the address given last; the search goes on behind it, so that a released one is reused last.
     pub cursor: u32,
 }
@@ -266,6 +273,8 @@ pub struct Observed {
     pub ipv6: bool,
     /// MTU of the way out.
     pub mtu: u32,
+    /// Kernel parameters of the whole host's that networks need on, and that are off.
+    pub turned_off: BTreeSet<String>,
     /// The host's name servers that can be reached from a LAN: for containers that are on one, and not on a bridge.
     pub name_servers: Vec<IpAddr>,
 }

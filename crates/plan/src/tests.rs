@@ -12,6 +12,7 @@ use super::*;
 
 mod members;
 mod networks;
+mod preview;
 pub(crate) mod town;
 
 fn check(actual: &str, expected: &Expect) {

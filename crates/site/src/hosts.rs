@@ -3,7 +3,7 @@
 /// Why a text is no host name, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("host name `{name}` {rule}")]
-pub(crate) struct HostError {
+pub struct HostError {
     name: String,
     rule: &'static str,
     pub(crate) hint: Option<String>,
@@ -51,8 +51,12 @@ pub(crate) fn normalise(name: &str) -> Result<String, HostError> {
     Ok(bare.to_ascii_lowercase())
 }
 
-/// A name for use inside container networks: as [`normalise`], but `_` is allowed, as in container names.
-pub(crate) fn alias(name: &str) -> Result<String, HostError> {
+/// A name for use inside container networks, in lower case: a host name (RFC 1123), in which `_` is allowed too, as in
+/// container names.
+///
+/// # Errors
+/// Which rule it breaks.
+pub fn alias(name: &str) -> Result<String, HostError> {
     normalise(&name.replace('_', "-"))
         .map(|_| name.to_ascii_lowercase())
         .map_err(|error| HostError {

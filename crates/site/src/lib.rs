@@ -7,6 +7,7 @@
 //! (`yaml`); drafts of its parts with the places they came from (`routes`, `container`, `networks`); and the [`Site`],
 //! once `check` has held the parts against each other. All problems are told at once.
 
+mod bounds;
 mod check;
 mod container;
 mod dotenv;
@@ -32,8 +33,10 @@ mod yaml;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+pub use bounds::*;
 pub use container::{CAPABILITIES, resolved_host_path_danger};
 pub use dotenv::{dotenv_references, parse_dotenv, parse_dotenv_with};
+pub use hosts::{HostError, alias};
 pub use mac::MacAddress;
 pub use model::*;
 pub use names::*;

@@ -11,7 +11,7 @@ use crate::fields::Fields;
 use crate::keys::{IPAM, IPAM_CONFIG, NETWORK, VOLUME};
 use crate::problem::{Report, quoted};
 use crate::yaml::{Node, Value};
-use crate::{Network, NetworkName, OnConflict, Span, Volume, VolumeName};
+use crate::{LONGEST_LABEL, MOST_LABELS, Network, NetworkName, OnConflict, Span, Volume, VolumeName};
 
 /// A network and where its parts were written.
 #[derive(Default)]
@@ -115,10 +115,30 @@ pub(crate) fn labels(fields: &Fields<'_>, report: &mut Report) -> BTreeMap<Strin
         return BTreeMap::new();
     };
     let pairs = report.pairs("labels", node);
-    pairs
-        .into_iter()
-        .map(|pair| (pair.name.to_owned(), pair.value.unwrap_or_default().to_owned()))
-        .collect()
+    if pairs.len() > MOST_LABELS {
+        let count = pairs.len();
+        report.at(
+            node.span,
+            format!("{count} `labels` are too many: there may be {MOST_LABELS}"),
+        );
+    }
+    let mut labels = BTreeMap::new();
+    for pair in pairs {
+        let value = pair.value.unwrap_or_default();
+        if pair.name.is_empty() {
+            report.at(pair.span, "a label has no name");
+        } else if pair.name.len() + value.len() > LONGEST_LABEL {
+            report.at(
+                pair.span,
+                format!(
+                    "label {} is too long: with its value it may have {LONGEST_LABEL} bytes",
+                    quoted(pair.name)
+                ),
+            );
+        }
+        labels.insert(pair.name.to_owned(), value.to_owned());
+    }
+    labels
 }
 
 /// A key that has one value which we support.

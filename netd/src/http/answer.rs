@@ -65,9 +65,13 @@ impl Answer {
                     problems: all,
                 },
             ),
-            Rejection::Malformed { heading, problems } => {
-                listed(StatusCode::UNPROCESSABLE_ENTITY, &heading, problems)
-            }
+            Rejection::Malformed { heading, problems } => Self::json_with(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                &Failure {
+                    message: heading,
+                    problems,
+                },
+            ),
             Rejection::Conflict(all) => listed(
                 StatusCode::CONFLICT,
                 "what is up stands against it; nothing was changed",

@@ -28,7 +28,7 @@ pub(crate) async fn report(api: &Api) -> Result<Response, Response> {
     };
     Ok(Answer::json(&FirewallReport {
         table: table.to_owned(),
-        rules: rules.iter().map(rule).collect(),
+        rules: one_for_both_families(rules.iter().map(rule)),
         foreign: foreign.iter().map(foreign_view).collect(),
     }))
 }
@@ -39,6 +39,7 @@ fn rule(rule: &linkspan_hostnet::RuleView) -> RuleView {
         hook: rule.hook.to_owned(),
         priority: rule.priority,
         words: rule.words.to_owned(),
+        families: rule.family.map(str::to_owned).into_iter().collect(),
         elements: rule
             .sets
             .iter()
@@ -50,6 +51,29 @@ fn rule(rule: &linkspan_hostnet::RuleView) -> RuleView {
             })
             .collect(),
     }
+}
+
+/// Rules that say the same of either family are one to a person.
+fn one_for_both_families(rules: impl Iterator<Item = RuleView>) -> Vec<RuleView> {
+    let mut merged: Vec<RuleView> = Vec::new();
+    for rule in rules {
+        let twin = merged.last_mut().filter(|before| {
+            let place = |rule: &RuleView| (rule.chain.clone(), rule.hook.clone(), rule.priority);
+            let differ = !rule.families.is_empty() && !before.families.contains(&rule.families[0]);
+            place(before) == place(&rule)
+                && before.words == rule.words
+                && before.families.len() == 1
+                && differ
+        });
+        match twin {
+            Some(twin) => {
+                twin.families.extend(rule.families);
+                twin.elements.extend(rule.elements);
+            }
+            None => merged.push(rule),
+        }
+    }
+    merged
 }
 
 fn foreign_view(chain: &ForeignChain) -> ForeignView {
@@ -66,5 +90,47 @@ fn foreign_view(chain: &ForeignChain) -> ForeignView {
         },
         effect: chain.words.clone(),
         remedy: chain.remedy.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_of_either_family_is_told_once() {
+        let rule = |words: &str, family: Option<&str>, set: &str| RuleView {
+            chain: "guard".to_owned(),
+            hook: "prerouting".to_owned(),
+            priority: -300,
+            words: words.to_owned(),
+            elements: [(set.to_owned(), 1)].into(),
+            families: family.map(str::to_owned).into_iter().collect(),
+        };
+        let merged = one_for_both_families(
+            [
+                rule("a", None, "x"),
+                rule("a", None, "y"),
+                rule("b", Some("IPv4"), "four"),
+                rule("b", Some("IPv6"), "six"),
+                rule("b", Some("IPv6"), "more"),
+                rule("c", Some("IPv6"), "z"),
+            ]
+            .into_iter(),
+        );
+        let told: Vec<String> = merged
+            .iter()
+            .map(|rule| format!("{} {:?} {}", rule.words, rule.families, rule.elements.len()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "a [] 1",
+                "a [] 1",
+                "b [\"IPv4\", \"IPv6\"] 2",
+                "b [\"IPv6\"] 1",
+                "c [\"IPv6\"] 1"
+            ]
+        );
     }
 }

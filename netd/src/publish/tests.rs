@@ -20,9 +20,11 @@ fn lease(v4: &str, driver: Driver) -> NetworkLease {
         resolver: [10, 1, 0, 254].into(),
         internal: false,
         mtu: 1500,
+        mtu_written: false,
         fixed: false,
         driver,
         isolated: false,
+        moves: Vec::new(),
         retiring: Vec::new(),
         cursor: 0,
     }

@@ -1,11 +1,12 @@
 //! Networks made by hand, and containers put on networks by hand.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use linkspan_api::v1::{ConnectRequest, NetworkRequest};
 use linkspan_plan::{ContainerId, Desired, NetworkId, Slot, World, admit_connection, admit_network};
-use linkspan_site::{Attachment, MacAddress, Network, NetworkMode, NetworkName, Sources};
+use linkspan_site::{Attachment, MOST_ALIASES, MacAddress, Network, NetworkMode, NetworkName, Sources};
 use serde_json::{Map, Value, json};
 
 use super::{Rejection, Reply};
@@ -229,12 +230,19 @@ impl Reconciler {
             .projects
             .get(&slot.project)
             .and_then(|site| site.containers.get(&slot.container));
-        match declared.map(|container| &container.network_mode) {
-            Some(NetworkMode::Host | NetworkMode::Container(_)) => Err(Rejection::Conflict(vec![format!(
-                "container `{}` has the network of somebody else (`network_mode`) and can't be put on one",
+        let refuse = |why: String| {
+            Err(Rejection::Conflict(vec![format!(
+                "container `{}` can't be put on a network: {why}; leave `network_mode` out of its file to have it on networks",
                 slot.display_name()
-            )])),
-            _ => Ok(()),
+            )]))
+        };
+        match declared.map(|container| &container.network_mode) {
+            Some(NetworkMode::Host) => refuse("it has the host's (`network_mode: host`)".to_owned()),
+            Some(NetworkMode::None) => refuse("its file wants none (`network_mode: none`)".to_owned()),
+            Some(NetworkMode::Container(target)) => refuse(format!(
+                "it has that of `{target}` (`network_mode: container:{target}`)"
+            )),
+            Some(NetworkMode::Networks) | None => Ok(()),
         }
     }
 }
@@ -311,7 +319,11 @@ fn read(request: &NetworkRequest) -> Result<(NetworkName, Network), Rejection> {
             Some(hint) => format!("{}; {hint}", problem.message),
             None => problem.message.clone(),
         });
-        heading(&request.name, told.collect())
+        // A name is written twice in a file that was made up, and may be wrong once only.
+        let mut told: Vec<String> = told.collect();
+        let mut known = BTreeSet::new();
+        told.retain(|problem| known.insert(problem.clone()));
+        heading(&request.name, told)
     })?;
     let mut networks = site.networks.into_iter();
     networks
@@ -332,18 +344,22 @@ fn wish(request: &ConnectRequest) -> Result<Attachment, Rejection> {
         let mac = text.parse::<MacAddress>();
         mac.map_err(|error| malformed_wish(format!("the hardware address {error}")))
     });
-    for alias in &request.aliases {
-        let is_name = !alias.is_empty()
-            && alias.len() <= 63
-            && alias
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
-        if !is_name {
-            return Err(malformed_wish(format!("alias `{alias}` is not a name")));
-        }
+    let aliases: Result<BTreeSet<String>, Rejection> = request
+        .aliases
+        .iter()
+        .map(|alias| {
+            linkspan_site::alias(alias).map_err(|error| malformed_wish(format!("an alias is wrong: {error}")))
+        })
+        .collect();
+    let aliases = aliases?;
+    if aliases.len() > MOST_ALIASES {
+        let count = aliases.len();
+        return Err(malformed_wish(format!(
+            "{count} aliases are too many: there may be {MOST_ALIASES}"
+        )));
     }
     Ok(Attachment {
-        aliases: request.aliases.clone(),
+        aliases: aliases.into_iter().collect(),
         ipv4_address: address4.transpose()?,
         ipv6_address: address6.transpose()?,
         mac_address: mac.transpose()?,
@@ -432,7 +448,10 @@ mod tests {
             wrong.contains("10.20.0.0/33") && wrong.contains("1280") && wrong.contains("bridge"),
             "{wrong}"
         );
-        assert!(problems(&request("a/b")).contains("a/b"));
+        assert_eq!(
+            problems(&request("a/b")),
+            "network name `a/b` may hold only a-z, 0-9, `-`, `_` and `.`"
+        );
         assert!(problems(&request("host")).contains("network_mode"));
         let gateway = problems(&NetworkRequest {
             subnets: vec!["10.20.0.0/24".to_owned()],

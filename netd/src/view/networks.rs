@@ -1,5 +1,6 @@
 //! Networks as people see them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ipnetwork::{IpNetwork, Ipv4Network};
@@ -22,6 +23,8 @@ pub(crate) struct Ground {
     /// Ranges of others.
     pub(crate) claims: Vec<Claim>,
     pub(crate) settings: Option<linkspan_plan::Settings>,
+    /// The bridge that each network has now.
+    pub(crate) bridges: Arc<BTreeMap<NetworkId, String>>,
 }
 
 impl Ground {
@@ -61,6 +64,12 @@ impl View {
         views
     }
 
+    /// Is it the one that its network is on now? One whose file says another range has a former bridge for a while.
+    fn is_current(&self, bridge: &str, lease: &NetworkLease) -> bool {
+        let current = self.ground.bridges.get(&lease.id);
+        current.is_none_or(|current| current == bridge)
+    }
+
     fn network_view(&self, bridge: &str, lease: &NetworkLease) -> NetworkView {
         let conflict = self
             .ground
@@ -80,15 +89,27 @@ impl View {
             containers: u32::try_from(self.members(bridge).count()).unwrap_or(u32::MAX),
             state: match conflict {
                 _ if !lease.retiring.is_empty() => "moving".to_owned(),
+                _ if !self.is_current(bridge, lease) => {
+                    "replaced by one of the same name; it goes when nobody is on it".to_owned()
+                }
                 Some(conflict) => conflict.words(),
                 None => "ok".to_owned(),
             },
+            labels: self
+                .declared(&lease.id)
+                .map(|(_, network)| network.labels.clone())
+                .unwrap_or_default(),
         }
     }
 
     pub(crate) fn network_detail(&self, name: &str) -> Option<NetworkDetail> {
-        let mut networks = self.ground.leases.networks.iter();
-        let (bridge, lease) = networks.find(|(_, lease)| lease.id.0 == name)?;
+        let networks = self.ground.leases.networks.iter();
+        let mut named = networks.filter(|(_, lease)| lease.id.0 == name);
+        let first = named.clone().next();
+        // Of one that is wanted no more, any will do.
+        let (bridge, lease) = named
+            .find(|(bridge, lease)| self.is_current(bridge, lease))
+            .or(first)?;
         let declared = self.declared(&lease.id).map(|(_, network)| network);
         let link = match &lease.driver {
             Driver::Bridge => bridge.clone(),
@@ -97,6 +118,8 @@ impl View {
         let spec = linkspan_plan::network_spec(bridge, lease, &self.containers);
         let gateway6 = spec.v6.map(|v6| v6.gateway.to_string());
         let now_ms = now_ms();
+        let mut members: Vec<NetworkMember> = self.members(bridge).collect();
+        members.sort_by(|a, b| (&a.container, &a.id, &a.link).cmp(&(&b.container, &b.id, &b.link)));
         Some(NetworkDetail {
             view: self.network_view(bridge, lease),
             bridge: link,
@@ -119,8 +142,7 @@ impl View {
                     )
                 })
                 .collect(),
-            labels: declared.map(|network| network.labels.clone()).unwrap_or_default(),
-            members: self.members(bridge).collect(),
+            members,
         })
     }
 
@@ -217,19 +239,16 @@ impl View {
             .disregarded
             .iter()
             .map(|(claim, why)| claim_view(&plan_claim(claim), Some((*why).to_owned())));
+        let mut leases: Vec<&NetworkLease> = ground.leases.networks.values().collect();
+        leases.sort_by(|a, b| (&a.id, a.v4).cmp(&(&b.id, b.v4)));
+        let ranges = leases.into_iter().flat_map(|lease| {
+            let v6 = lease.v6.map(IpNetwork::V6);
+            let both = std::iter::once(IpNetwork::V4(lease.v4)).chain(v6);
+            both.map(move |range| (lease, range))
+        });
         NetworkReport {
             claims: counts.chain(others).collect(),
-            networks: ground
-                .leases
-                .networks
-                .values()
-                .flat_map(|lease| {
-                    let v6 = lease.v6.map(IpNetwork::V6);
-                    std::iter::once(IpNetwork::V4(lease.v4))
-                        .chain(v6)
-                        .map(|range| self.choice(lease, range))
-                })
-                .collect(),
+            networks: ranges.map(|(lease, range)| self.choice(lease, range)).collect(),
             notes: claims.notes,
         }
     }
@@ -255,9 +274,8 @@ impl View {
             network: lease.id.to_string(),
             range: range.to_string(),
             reason: self.reason(range, written),
-            conflict: conflict
-                .map(Conflict::words)
-                .or_else(|| (!left.is_empty()).then(|| format!("it moved away from {}", left.join(", ")))),
+            conflict: conflict.map(Conflict::words),
+            left,
         }
     }
 

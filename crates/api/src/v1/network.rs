@@ -23,6 +23,9 @@ pub struct NetworkView {
     pub containers: u32,
     /// `ok`, `moving`, or the conflict that it has.
     pub state: String,
+    /// Free text.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A network in full.
@@ -43,8 +46,6 @@ pub struct NetworkDetail {
     pub on_conflict: String,
     /// Ranges that it moved away from, with what is left of their time in seconds.
     pub retiring: BTreeMap<String, u64>,
-    /// Free text.
-    pub labels: BTreeMap<String, String>,
     /// Who is on it.
     pub members: Vec<NetworkMember>,
 }
@@ -200,6 +201,9 @@ pub struct ChoiceView {
     pub reason: String,
     /// With whom it meets, and what comes of it.
     pub conflict: Option<String>,
+    /// Ranges that it moved away from a moment ago. They need no attention: they are given up by themselves.
+    #[serde(default)]
+    pub left: Vec<String>,
 }
 
 /// The firewall in words.
@@ -226,6 +230,9 @@ pub struct RuleView {
     pub words: String,
     /// Elements of the sets and maps that it looks at, by name.
     pub elements: BTreeMap<String, u64>,
+    /// `IPv4`, `IPv6` or both, where the rule is for packets of these only.
+    #[serde(default)]
+    pub families: Vec<String>,
 }
 
 /// A chain of somebody else.

@@ -84,6 +84,9 @@ fn render(status: &v1::Status, paint: Paint) -> String {
         for url in &site.urls {
             out.push_str(&format!("          {}\n", clean(url)));
         }
+        for waiting in &site.waiting {
+            out.push_str(&format!("          {}\n", clean(waiting)));
+        }
     }
     for warning in warnings {
         out.push_str(&format!(
@@ -122,6 +125,7 @@ mod tests {
                 ready: 1,
                 desired: 2,
                 urls: vec!["https://shop.example.com/".to_owned()],
+                waiting: vec!["shop-probe-1 waits for `shop-web-1`, whose network it shares".to_owned()],
             }],
             warnings: vec!["container `shop-db-1` exited 4 times in a minute".to_owned()],
         }
@@ -137,6 +141,7 @@ mod tests {
                     https on nowhere
             sites   shop  1/2 ready  /srv/shop/linkspan.yaml
                       https://shop.example.com/
+                      shop-probe-1 waits for `shop-web-1`, whose network it shares
             warning container `shop-db-1` exited 4 times in a minute
         "#]]
         .assert_eq(&render(&status(), Paint::PLAIN));

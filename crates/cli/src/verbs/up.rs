@@ -120,6 +120,12 @@ async fn explain(client: &Client, project: &str, events: &[Event]) {
         }
     }
     // What failed has been told; this is what more can be found out.
+    if let Ok(status) = client.status().await {
+        let own = status.sites.iter().filter(|site| site.name == project);
+        for waiting in own.flat_map(|site| &site.waiting) {
+            complain(&format!("container {}", clean(waiting)));
+        }
+    }
     let Ok(containers) = client.containers(true).await else {
         return;
     };

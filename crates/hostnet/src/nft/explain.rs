@@ -28,6 +28,8 @@ pub struct RuleView {
     pub action: String,
     /// The sets and maps that it asks.
     pub sets: Vec<SetView>,
+    /// The one family whose packets it is for: `IPv4` or `IPv6`; absent when it is for both.
+    pub family: Option<&'static str>,
     /// How many packets it was for, if it counts: those do that drop.
     pub packets: Option<u64>,
     /// How many bytes these had.
@@ -53,7 +55,7 @@ pub(super) fn views(elements: &Elements, counters: &Counters) -> Vec<RuleView> {
     });
     rules
         .map(|(chain, number, rule): (&Chain, usize, &Rule)| {
-            let (matches, action, sets) = read(&rule.steps);
+            let (matches, action, sets, family) = read(&rule.steps);
             let counted = counters
                 .get(chain.name)
                 .and_then(|counted| counted.get(number).copied().flatten());
@@ -65,6 +67,11 @@ pub(super) fn views(elements: &Elements, counters: &Counters) -> Vec<RuleView> {
                 words: words(rule.comment),
                 matches,
                 action,
+                family: match family {
+                    IPV4 => Some("IPv4"),
+                    IPV6 => Some("IPv6"),
+                    _ => None,
+                },
                 sets: sets
                     .into_iter()
                     .map(|name| SetView {
@@ -81,8 +88,8 @@ pub(super) fn views(elements: &Elements, counters: &Counters) -> Vec<RuleView> {
 
 const HOOKS: [&str; 5] = ["prerouting", "input", "forward", "output", "postrouting"];
 
-/// Conditions, action and sets of a rule.
-fn read(steps: &[Expr]) -> (Vec<String>, String, Vec<&'static str>) {
+/// Conditions, action, sets and family of a rule.
+fn read(steps: &[Expr]) -> (Vec<String>, String, Vec<&'static str>, u8) {
     let mut reader = Reader {
         family: 0,
         loaded: Vec::new(),
@@ -94,7 +101,7 @@ fn read(steps: &[Expr]) -> (Vec<String>, String, Vec<&'static str>) {
     for step in steps {
         reader.step(step);
     }
-    (reader.matches, reader.action, reader.sets)
+    (reader.matches, reader.action, reader.sets, reader.family)
 }
 
 struct Reader {

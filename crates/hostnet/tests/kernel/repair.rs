@@ -50,7 +50,11 @@ async fn is_repaired(rig: &Rig, spec: &NetworkSpec, damage: &str, named: &[&str]
     tokio::time::sleep(Duration::from_millis(50)).await;
     let missing = async || {
         let found = rig.net.observe().await.unwrap();
-        found.networks[&spec.bridge].missing(spec)
+        let host = found.turned_off.iter();
+        let host = host.map(|name| format!("kernel parameter {name}"));
+        let mut missing = found.networks[&spec.bridge].missing(spec);
+        missing.extend(host);
+        missing
     };
     assert_eq!(missing().await, named, "after `{damage}`");
     rig.net.ensure_network(spec).await.unwrap();

@@ -16,7 +16,7 @@ fn run(daemon: &Daemon, args: &[&str]) -> Output {
 fn network(name: &str, project: Option<&str>, containers: u32) -> Value {
     json!({
         "name": name, "project": project, "driver": "bridge", "subnets": ["10.201.3.0/24"], "internal": false,
-        "isolated": false, "containers": containers, "state": "ok",
+        "isolated": false, "containers": containers, "state": "ok", "labels": {},
     })
 }
 

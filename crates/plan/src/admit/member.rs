@@ -3,11 +3,11 @@
 //! Asked before anything is stored, for a site that joins networks as for a container that is put on one by hand. Whoever
 //! a file or a hand puts on a network counts, whether it runs or not: its address is promised to it all the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnetwork::{IpNetwork, Ipv4Network};
-use linkspan_site::{Attachment, Driver, MacAddress};
+use linkspan_site::{Attachment, Driver, MOST_NETWORKS_OF_A_CONTAINER, MacAddress};
 
 use crate::lease::room;
 use crate::network::{declared, network_id};
@@ -89,6 +89,16 @@ pub enum MemberError {
         /// An address.
         what: String,
     },
+    /// It would be on too many.
+    #[error(
+        "container `{container}` would be on {wanted} networks, and may be on {MOST_NETWORKS_OF_A_CONTAINER}"
+    )]
+    TooMany {
+        /// Which.
+        container: String,
+        /// How many.
+        wanted: usize,
+    },
     /// Nobody's file has it any more.
     #[error("network `{network}` is being removed: no site has it any more")]
     Leaves {
@@ -142,6 +152,26 @@ pub(super) fn members<'a>(desired: &'a Desired, id: &NetworkId) -> Members<'a> {
         }
     }
     members
+}
+
+/// All networks that a container is to be on.
+fn networks_of(desired: &Desired, slot: &Slot) -> BTreeSet<NetworkId> {
+    let site = desired.projects.get(&slot.project);
+    let declared = site.and_then(|site| Some((site, site.containers.get(&slot.container)?)));
+    let mut networks: BTreeSet<NetworkId> = declared
+        .into_iter()
+        .flat_map(|(site, container)| {
+            let joined = container.networks.keys();
+            joined.filter_map(|name| Some(network_id(&site.name, name, site.networks.get(name)?)))
+        })
+        .collect();
+    for (id, wish) in desired.connections.get(slot).into_iter().flatten() {
+        match wish {
+            Some(_) => networks.insert(id.clone()),
+            None => networks.remove(id),
+        };
+    }
+    networks
 }
 
 /// A network with everybody who is to be on it.
@@ -336,6 +366,13 @@ pub fn admit_connection(
     for slot in slots {
         let wishes = desired.connections.entry(slot.clone()).or_default();
         wishes.insert(id.clone(), Some(wish.clone()));
+    }
+    for slot in slots {
+        let wanted = networks_of(&desired, slot).len();
+        if wanted > MOST_NETWORKS_OF_A_CONTAINER {
+            let container = slot.display_name();
+            return Err(MemberError::TooMany { container, wanted }.into());
+        }
     }
     let network = declared(world.desired, id).ok_or_else(|| MemberError::Leaves { network: id.clone() })?;
     let mut leases = Leases::clone(world.leases);

@@ -2,7 +2,7 @@
 
 use linkspan_site::{Container, Driver, Restart, Site};
 
-use super::{HOPELESS, Scene, Serving, dependencies_met, give, is_ready, standing};
+use super::{HOPELESS, Scene, Serving, give, is_ready, standing, unmet, wait};
 use crate::ending::how_it_ended;
 use crate::{Attachment, ContainerId, Exit, Health, Job, Observation, Plan, Record, Run, Slot, World};
 
@@ -87,7 +87,9 @@ pub(super) fn decide_current(
             }
             if at_ms > world.now_ms {
                 plan.wake_at(at_ms);
-            } else if dependencies_met(scene, site, container, slot) {
+            } else if let Some(what) = unmet(scene, site, container, slot) {
+                wait(plan, slot, what);
+            } else {
                 let mut record = seen.record.clone();
                 record.obeyed_restart = asked;
                 record.runs += 1;

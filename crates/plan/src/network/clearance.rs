@@ -57,13 +57,19 @@ pub(super) fn keep_clear(world: &World<'_>, plan: &mut Plan, bridge: &str, netwo
             leave(world, plan, bridge, range, to);
             moves = true;
         }
-        plan.conflicts.push(Conflict {
+        let conflict = Conflict {
             network: lease.id.clone(),
             range,
             claim,
             moved_to: goal.as_ref().ok().copied(),
             stays: goal.err(),
-        });
+        };
+        if conflict.moved_to.is_some()
+            && let Some(lease) = plan.leases_mut().networks.get_mut(bridge)
+        {
+            lease.moves.push(conflict.words());
+        }
+        plan.conflicts.push(conflict);
     }
     if moves {
         plan.leases_mut().relocate(bridge);

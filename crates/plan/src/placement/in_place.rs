@@ -138,10 +138,12 @@ fn is_same(before: &NetworkLease, now: &NetworkLease) -> bool {
         resolver,
         internal,
         mtu,
+        mtu_written: _,
         fixed,
         driver,
         isolated,
         retiring,
+        moves: _,
         cursor: _,
     } = before;
     *id == now.id

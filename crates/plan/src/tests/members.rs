@@ -200,3 +200,114 @@ fn an_address_on_a_network_that_was_made_by_hand_must_be_one_of_it_and_free() {
         "#]],
     );
 }
+
+#[test]
+fn a_network_that_is_not_there_is_not_one_without_room() {
+    let nobody = ContainerId("0123456789abcdef".to_owned());
+    let error = Leases::default().new_address("ls-b00000001", &nobody, None, None, None);
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "the network of bridge `ls-b00000001` isn't there yet, so nobody can have an address on it"
+    );
+}
+
+#[test]
+fn the_resolver_is_known_at_all_its_addresses() {
+    let mut town = Town::new();
+    town.up(super::SHOP).settle();
+    let claim = Claim {
+        range: "10.0.2.0/24".parse().unwrap(),
+        source: "route via `tun0`".to_owned(),
+    };
+    town.observed.claims.push(claim);
+    town.step();
+    let lease = town.leases.networks.values().next().unwrap();
+    let all: Vec<String> = lease.resolvers().map(|ip| ip.to_string()).collect();
+    expect![[r#"
+        [
+            "10.0.3.2",
+            "fd00:1:2:1::ffff:53",
+            "10.0.2.2",
+        ]
+    "#]]
+    .assert_debug_eq(&all);
+}
+
+#[test]
+fn there_is_an_end_to_networks() {
+    let mut town = Town::new();
+    for number in 0..4_096 {
+        let name = format!("n{number}").parse().unwrap();
+        town.desired.networks.insert(name, Network::default());
+    }
+    let refused = admit_network(&"more".parse().unwrap(), &Network::default(), &world(&town));
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "there would be 4097 networks on this host, and there may be 4096; remove some first"
+    );
+    town.up(super::SHOP);
+    let wishes = town
+        .desired
+        .connections
+        .entry(slot("shop", "web", 1))
+        .or_default();
+    wishes.extend((0..63).map(|number| (NetworkId(format!("n{number}")), Some(Attachment::default()))));
+    let office = "office".parse().unwrap();
+    town.desired.networks.insert(office, Network::default());
+    assert_eq!(
+        by_hand(&town, &[slot("shop", "web", 1)], &Attachment::default()),
+        "container `shop-web-1` would be on 65 networks, and may be on 64"
+    );
+}
+
+#[test]
+fn a_network_without_an_address_to_spare_is_deployed_to_one_by_one() {
+    let text = "name: shop\ncontainers: { web: { image: 'shop:1', replicas: 4 } }\nnetworks: { default: { subnet: 10.9.0.0/29 } }\n";
+    let mut town = Town::new();
+    town.up(text).settle();
+    town.up(&text.replace("shop:1", "shop:2"));
+    for _ in 0..40 {
+        town.step();
+        let serving = town.plan().published.services["shop/web"].endpoints.len();
+        assert!(serving >= 3, "{serving} serve");
+        let plan = town.plan();
+        assert!(
+            plan.standing.values().all(|standing| standing.failed.is_empty()),
+            "{:?}",
+            plan.standing
+        );
+    }
+    let images: Vec<_> = town
+        .observed
+        .containers
+        .values()
+        .map(|seen| seen.record.image.clone())
+        .collect();
+    assert_eq!(images, ["shop:2"; 4]);
+    assert!(town.plan().is_empty());
+}
+
+#[test]
+fn who_has_a_written_address_hands_it_on_without_a_failure() {
+    let text = "name: shop\ncontainers: { web: { image: 'shop:1', networks: { default: { ipv4_address: 10.9.0.7 } } } }\nnetworks: { default: { subnet: 10.9.0.0/24 } }\n";
+    let mut town = Town::new();
+    town.up(text).settle();
+    town.up(&text.replace("shop:1", "shop:2"));
+    for _ in 0..10 {
+        let plan = town.plan();
+        assert!(
+            plan.standing.values().all(|standing| standing.failed.is_empty()),
+            "{:?}",
+            plan.standing
+        );
+        town.step();
+    }
+    let record = &town.container("shop-web-1").record;
+    assert_eq!(
+        (
+            record.image.as_str(),
+            record.spec.addresses[0].to_string().as_str()
+        ),
+        ("shop:2", "10.9.0.7")
+    );
+}

@@ -9,8 +9,8 @@ use crate::keys::{ATTACHMENT, DEPENDENCY};
 use crate::problem::{Report, quoted};
 use crate::yaml::{Node, Value};
 use crate::{
-    Attachment, Condition, Container, ContainerName, DEFAULT_NETWORK, ExtraHost, MacAddress, NetworkMode,
-    NetworkName, Span, hosts, networks as named,
+    Attachment, Condition, Container, ContainerName, DEFAULT_NETWORK, ExtraHost, MOST_ALIASES,
+    MOST_NETWORKS_OF_A_CONTAINER, MacAddress, NetworkMode, NetworkName, Span, hosts, networks as named,
 };
 
 /// The networks to join; `default` if the key isn't there.
@@ -72,6 +72,15 @@ pub(super) fn networks(
             return Vec::new();
         }
     }
+    if joined.len() > MOST_NETWORKS_OF_A_CONTAINER {
+        report.at(
+            node.span,
+            format!(
+                "{} `networks` are too many: a container may be on {MOST_NETWORKS_OF_A_CONTAINER}",
+                joined.len()
+            ),
+        );
+    }
     if node.entries().is_empty() && matches!(&node.value, Value::List(items) if items.is_empty())
         || matches!(&node.value, Value::Map(entries) if entries.is_empty())
     {
@@ -107,6 +116,15 @@ fn attachment(node: &Node, marks: &mut NetworkMarks, report: &mut Report) -> Att
         }
         aliases.sort();
         aliases.dedup();
+        if aliases.len() > MOST_ALIASES {
+            report.at(
+                node.span,
+                format!(
+                    "{} `aliases` are too many: there may be {MOST_ALIASES}",
+                    aliases.len()
+                ),
+            );
+        }
     }
     let address = |key: &str, span: &mut Span, report: &mut Report| -> Option<IpAddr> {
         let node = fields.get(key, report)?;

@@ -223,3 +223,35 @@ x-b:
         }
     }
 }
+
+#[test]
+fn more_of_a_thing_than_anybody_means() {
+    let many = |count: usize, each: &dyn Fn(usize) -> String| {
+        let all: Vec<String> = (0..count).map(each).collect();
+        all.join(", ")
+    };
+    let aliases = many(65, &|number| format!("a{number}"));
+    let networks = many(65, &|number| format!("n{number}"));
+    let labels = many(257, &|number| format!("l{number}: x"));
+    let long = "x".repeat(4_096);
+    let told = problems(
+        format!(
+            "containers:\n  a: {{ image: x, networks: {{ default: {{ aliases: [{aliases}] }} }} }}\n  b: {{ image: x, networks: [{networks}] }}\n  c: {{ image: x, labels: {{ {labels} }} }}\nnetworks:\n  default: {{ labels: {{ k: {long} }} }}\n"
+        )
+        .as_bytes(),
+    );
+    let told: Vec<&str> = told.lines().filter(|line| line.starts_with("error: ")).collect();
+    let told: Vec<&str> = told
+        .into_iter()
+        .filter(|line| !line.contains("isn't in this file"))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "error: 65 `aliases` are too many: there may be 64",
+            "error: 65 `networks` are too many: a container may be on 64",
+            "error: 257 `labels` are too many: there may be 256",
+            "error: label `k` is too long: with its value it may have 4096 bytes",
+        ]
+    );
+}

@@ -19,7 +19,11 @@ pub(super) fn render(report: &FirewallReport, paint: Paint) -> String {
         out.push_str(&format!("\n{}\n", heading(&chain[0])));
         for (number, rule) in chain.iter().enumerate() {
             let words = clean(&rule.words);
-            let line = format!("{:>3}. {words}{}\n", number + 1, elements(rule, paint));
+            let families = match rule.families.as_slice() {
+                [] => String::new(),
+                families => format!(" ({})", clean(&families.join(" and "))),
+            };
+            let line = format!("{:>3}. {words}{families}{}\n", number + 1, elements(rule, paint));
             out.push_str(&line);
         }
     }
@@ -133,6 +137,10 @@ pub(super) mod tests {
                 .iter()
                 .map(|(set, count)| ((*set).to_owned(), *count))
                 .collect::<BTreeMap<_, _>>(),
+            families: match words.contains("127") {
+                true => vec!["IPv4".to_owned(), "IPv6".to_owned()],
+                false => Vec::new(),
+            },
         };
         let foreign =
             |chain: &str, owner: &str, policy: &str, effect: &str, remedy: Option<&str>| ForeignView {
@@ -194,7 +202,7 @@ pub(super) mod tests {
             Table of Linkspan, `inet linkspan`: owned: nobody else can change it
 
             prerouting, priority -300, chain `guard`
-              1. drops packets for 127.0.0.0/8 that did not come from this host
+              1. drops packets for 127.0.0.0/8 that did not come from this host (IPv4 and IPv6)
               2. drops packets from outside for a container's own address [containers4: 3 elements, outside: 1 element]
 
             prerouting, priority -100, chain `publish`

@@ -28,12 +28,13 @@ pub(super) fn render(report: &NetworkReport, paint: Paint) -> String {
     } else {
         let mut networks = Table::new(&["NETWORK", "RANGE", "WHY THIS ONE", "CONFLICT"]);
         for choice in &report.networks {
-            networks.row([
-                &choice.network,
-                &choice.range,
-                &choice.reason,
-                choice.conflict.as_deref().unwrap_or("none"),
-            ]);
+            let left = choice.left.join(", ");
+            let conflict = match (&choice.conflict, left.is_empty()) {
+                (Some(conflict), _) => conflict.clone(),
+                (None, false) => format!("none since it moved away from {left}"),
+                (None, true) => "none".to_owned(),
+            };
+            networks.row([&choice.network, &choice.range, &choice.reason, &conflict]);
         }
         out.push_str(&networks.render());
     }
@@ -118,6 +119,7 @@ pub(super) mod tests {
             range: range.to_owned(),
             reason: reason.to_owned(),
             conflict: conflict.map(str::to_owned),
+            left: Vec::new(),
         };
         NetworkReport {
             claims: vec![
@@ -169,6 +171,19 @@ pub(super) mod tests {
             attention network `office` (10.20.0.0/24): meets route via `tun1`; it was written, so it stays
         "#]]
         .assert_eq(&render(&report(), Paint::PLAIN));
+    }
+
+    #[test]
+    fn a_move_is_shown_beside_its_network_and_needs_no_attention() {
+        let mut report = report();
+        report.networks.retain(|choice| choice.conflict.is_none());
+        report.networks[0].left = vec!["10.192.9.0/24".to_owned()];
+        let text = render(&report, Paint::PLAIN);
+        assert!(
+            text.contains("none since it moved away from 10.192.9.0/24"),
+            "{text}"
+        );
+        assert_eq!(troubles(&report), Vec::<String>::new());
     }
 
     #[test]

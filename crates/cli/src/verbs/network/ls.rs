@@ -16,12 +16,14 @@ const STATE_MAX: usize = 48;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   linkspan network ls
-  linkspan network ls -q --filter dangling=true")]
+  linkspan network ls -q --filter dangling=true
+  linkspan network ls --filter label=team=web")]
 pub(crate) struct Ls {
     /// Only names
     #[arg(short, long, conflicts_with = "format")]
     quiet: bool,
-    /// Only those with: name (a part of it), driver, project, dangling (true: no container is on it)
+    /// Only those with: name (a part of it), driver, project, label (KEY or KEY=VALUE; of several, all), dangling (true:
+    /// no container is on it)
     #[arg(short, long = "filter", value_name = "KEY=VALUE", value_parser = filter)]
     filters: Vec<Filter>,
     /// Conflicts in full
@@ -33,7 +35,7 @@ pub(crate) struct Ls {
 }
 
 fn filter(text: &str) -> Result<Filter, String> {
-    let filter = Filter::parse(text, &["name", "driver", "project", "dangling"])?;
+    let filter = Filter::parse(text, &["name", "driver", "project", "label", "dangling"])?;
     if filter.key == "dangling" {
         boolean(&filter.value)?;
     }
@@ -43,7 +45,7 @@ fn filter(text: &str) -> Result<Filter, String> {
 impl Ls {
     pub(crate) async fn run(self, client: &Client) -> anyhow::Result<()> {
         let mut networks = client.networks().await?;
-        networks.retain(|network| admits(&self.filters, |filter| meets(network, filter)));
+        networks.retain(|network| is_wanted(network, &self.filters));
         if self.quiet {
             let names: Vec<_> = networks
                 .iter()
@@ -56,6 +58,17 @@ impl Ls {
             Format::Table => print(&render(&networks, self.no_trunc)),
         }
     }
+}
+
+/// As in Docker, labels add up, while of the values of another key one is enough.
+fn is_wanted(network: &NetworkView, filters: &[Filter]) -> bool {
+    let (labels, others): (Vec<Filter>, Vec<Filter>) =
+        filters.iter().cloned().partition(|filter| filter.key == "label");
+    let has = |filter: &Filter| match filter.value.split_once('=') {
+        Some((key, value)) => network.labels.get(key).is_some_and(|held| held == value),
+        None => network.labels.contains_key(&filter.value),
+    };
+    labels.iter().all(has) && admits(&others, |filter| meets(network, filter))
 }
 
 fn meets(network: &NetworkView, filter: &Filter) -> bool {
@@ -100,6 +113,11 @@ mod tests {
         lan.driver = "macvlan".to_owned();
         lan.subnets = vec!["192.168.1.0/24".to_owned()];
         lan.containers = 0;
+        lan.labels = [
+            ("team".to_owned(), "web".to_owned()),
+            ("old".to_owned(), String::new()),
+        ]
+        .into();
         let mut office = network("office", None);
         office.state =
             "its range 10.201.3.0/24 is also claimed by a route in table main via `tun0`".to_owned();
@@ -124,7 +142,7 @@ mod tests {
             let filters: Vec<Filter> = texts.iter().map(|text| filter(text).unwrap()).collect();
             let chosen = networks()
                 .into_iter()
-                .filter(|network| admits(&filters, |filter| meets(network, filter)));
+                .filter(|network| is_wanted(network, &filters));
             chosen.map(|network| network.name).collect()
         };
         assert_eq!(chosen(&["name=a"]), ["shop_default", "lan"]);
@@ -135,6 +153,16 @@ mod tests {
         );
         assert_eq!(chosen(&["dangling=1"]), ["lan"]);
         assert_eq!(chosen(&["dangling=false", "name=off"]), ["office"]);
+        for labels in [&["label=team"][..], &["label=team=web", "label=old"]] {
+            assert_eq!(chosen(labels), ["lan"]);
+        }
+        for labels in [
+            &["label=team=db"][..],
+            &["label=team", "label=new"],
+            &["label=web"],
+        ] {
+            assert_eq!(chosen(labels), Vec::<String>::new());
+        }
         assert!(filter("dangling=perhaps").is_err());
     }
 }

@@ -37,6 +37,7 @@ pub(super) mod tests {
             isolated: false,
             containers: 2,
             state: "ok".to_owned(),
+            labels: std::collections::BTreeMap::new(),
         }
     }
 

@@ -50,8 +50,11 @@ pub(super) fn words(comment: &str) -> &'static str {
         "from internal networks, to their bridge" => {
             "Containers of an internal network may ask the host at their own bridge's address."
         }
-        "from internal networks, broadcast" | "from internal networks, multicast" => {
-            "What finds neighbours on an internal network's own link is let through."
+        "from internal networks, broadcast" => {
+            "What finds neighbours of IPv4 on an internal network's own link, by broadcast, is let through."
+        }
+        "from internal networks, multicast" => {
+            "What finds neighbours of IPv6 on an internal network's own link, by multicast, is let through."
         }
         "from internal networks, the rest" => {
             "Drops everything else that an internal network sends to the host: its other addresses are a way out."
