@@ -13,6 +13,7 @@ use crate::execute::{Done, Outcome};
 use crate::ready::{Ready, routed_ports, until_ready};
 use crate::reconcile::{Proxy, Reconciler};
 use crate::requests::ask_for_restart;
+use crate::steps::left;
 use crate::supervise::Note;
 
 /// Between attempts at a job that fails.
@@ -245,6 +246,7 @@ impl Reconciler {
             Ok(Outcome::Moved { bound }) => {
                 let Job::Move { to, .. } = done.job else { return };
                 self.inside.mended(&done.id);
+                let left = left(&seen.record.spec, &to);
                 seen.record.spec.put(*to);
                 let links = &seen.record.spec.attachments;
                 let at: Vec<String> = links.iter().map(|link| link.v4.ip().to_string()).collect();
@@ -261,7 +263,10 @@ impl Reconciler {
                         ..
                     }
                 );
-                self.emit_for(&done.id, "container", &name, "moved", &at.join(", "));
+                match left.as_slice() {
+                    [] => self.emit_for(&done.id, "container", &name, "moved", &at.join(", ")),
+                    left => self.emit_for(&done.id, "container", &name, "left", &left.join(", ")),
+                }
                 if is_asked {
                     // It was asked where it no longer is.
                     self.probe(&done.id);

@@ -1,11 +1,12 @@
 //! The parts of a plan, each carried out by one method. None decides; each says whether all of it came true.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use linkspan_api::feed;
 use linkspan_hostnet::{AcceptChange, TableState};
-use linkspan_plan::{ContainerId, ContainerSpec, Job, NetworkSpec, Plan, Run};
+use linkspan_plan::{Attachment, ContainerId, ContainerSpec, Job, NetworkSpec, Placement, Plan, Run};
 use linkspan_site::Driver;
 use linkspan_telemetry::chain;
 use tokio::sync::watch;
@@ -15,6 +16,24 @@ use crate::execute::{Hands, Task};
 use crate::publish;
 use crate::reconcile::{Accepts, FOREIGN, Reconciler, SnapshotOf};
 use crate::supervise::Order;
+
+/// The former addresses that a container gives up, if that is all that changes about where it is.
+pub(crate) fn left(spec: &ContainerSpec, to: &Placement) -> Vec<String> {
+    let stays = |link: &Attachment| {
+        let mut same = to.attachments.iter();
+        same.any(|other| (&other.host_link, other.v4, other.v6) == (&link.host_link, link.v4, link.v6))
+    };
+    if to.attachments.len() != spec.attachments.len() || !spec.attachments.iter().all(stays) {
+        return Vec::new();
+    }
+    let of = |links: &[Attachment]| -> BTreeSet<IpAddr> {
+        let left = links.iter().flat_map(|link| &link.retiring);
+        left.map(|address| address.ip()).collect()
+    };
+    let kept = of(&to.attachments);
+    let given_up = of(&spec.attachments).into_iter().filter(|ip| !kept.contains(ip));
+    given_up.map(|ip| ip.to_string()).collect()
+}
 
 impl Reconciler {
     /// Turns on what somebody turned off for the whole host.
@@ -312,12 +331,14 @@ impl Reconciler {
             let action = match job {
                 Job::Start { .. } => "starting",
                 Job::Attach { .. } => "repairing",
+                Job::Move { to, .. } if !left(&spec, to).is_empty() => "leaving",
                 Job::Move { .. } => "moving",
                 Job::Stop { .. } => "stopping",
                 Job::Remove { .. } => "removing",
             };
             let detail = match job {
                 Job::Attach { .. } => self.lost_links(&spec),
+                Job::Move { to, .. } => left(&spec, to).join(", "),
                 _ => String::new(),
             };
             if matches!(job, Job::Attach { .. }) {

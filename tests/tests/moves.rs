@@ -287,6 +287,12 @@ fn a_daemon_that_dies_in_the_middle_of_a_move_leaves_it_to_the_next_to_tell() {
         traces(&rig, &prefix(before)).is_empty()
     });
     assert_eq!(events.with(&["network", "moved"]).len(), 1);
+    events.wait_for(
+        &rig,
+        &["container", "shop-web-1", "left", &before.to_string()],
+        LIMIT,
+    );
+    assert_eq!(events.with(&["container", "moved"]).len(), 1);
     let repaired = events.with(&["repair"]);
     assert!(repaired.is_empty(), "nothing was damaged: {repaired:?}");
 }

@@ -316,7 +316,7 @@ fn read(request: &NetworkRequest) -> Result<(NetworkName, Network), Rejection> {
     };
     let site = linkspan_site::parse(&sources).map_err(|problems| {
         let told = problems.0.iter().map(|problem| match &problem.hint {
-            Some(hint) => format!("{}; {hint}", problem.message),
+            Some(hint) => format!("{} ({})", problem.message, by_hand(hint)),
             None => problem.message.clone(),
         });
         // A name is written twice in a file that was made up, and may be wrong once only.
@@ -329,6 +329,12 @@ fn read(request: &NetworkRequest) -> Result<(NetworkName, Network), Rejection> {
     networks
         .find(|(name, _)| name.to_string() == request.name)
         .ok_or_else(|| heading(&request.name, vec!["it has no name".to_owned()]))
+}
+
+/// A hint about a file, for the command line.
+fn by_hand(hint: &str) -> String {
+    hint.replace("`driver_opts: { parent: eth0 }`", "`-o parent=eth0`")
+        .replace("and a `gateway`", "`--subnet`, and `--gateway`")
 }
 
 fn wish(request: &ConnectRequest) -> Result<Attachment, Rejection> {
@@ -453,6 +459,15 @@ mod tests {
             "network name `a/b` may hold only a-z, 0-9, `-`, `_` and `.`"
         );
         assert!(problems(&request("host")).contains("network_mode"));
+        let lan = problems(&NetworkRequest {
+            driver: Some("macvlan".to_owned()),
+            ..request("lan")
+        });
+        assert_eq!(
+            lan,
+            "a macvlan network needs the `subnet` of the LAN that it joins (`--subnet`, and `--gateway`, if that is not its \
+             first address)\na macvlan network needs a `parent`, the link of the host that it is put on (`-o parent=eth0`)"
+        );
         let gateway = problems(&NetworkRequest {
             subnets: vec!["10.20.0.0/24".to_owned()],
             gateway: Some("10.21.0.1".to_owned()),

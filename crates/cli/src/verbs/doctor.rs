@@ -99,9 +99,13 @@ impl Checkup {
             .iter()
             .filter_map(|choice| choice.conflict.as_deref())
             .collect();
+        // A move has solved what would have needed attention.
+        let left = || network.networks.iter().flat_map(|choice| &choice.left);
+        let is_move = |warning: &str| left().any(|range| warning.contains(&format!("moved from {range},")));
         let others = warnings
             .iter()
-            .filter(|warning| !conflicts.iter().any(|conflict| warning.contains(conflict)));
+            .filter(|warning| !conflicts.iter().any(|conflict| warning.contains(conflict)))
+            .filter(|warning| !is_move(warning));
         attention.extend(others.cloned());
         Self {
             attention,
@@ -169,6 +173,19 @@ mod tests {
             3 things need attention; `linkspan doctor network` and `linkspan doctor firewall` tell more
         "#]]
         .assert_eq(&checkup.render(Paint::PLAIN));
+    }
+
+    #[test]
+    fn a_move_needs_no_attention() {
+        let mut network = network::tests::report();
+        network.networks.retain(|choice| choice.conflict.is_none());
+        network.networks[0].left = vec!["10.192.9.0/24".to_owned()];
+        let mut firewall = firewall::tests::report();
+        firewall.foreign.clear();
+        let told =
+            "network shop_default: moved from 10.192.9.0/24, which somebody else uses, to 10.192.4.0/24";
+        let checkup = Checkup::new(network, firewall, vec![told.to_owned(), "another".to_owned()]);
+        assert_eq!(checkup.attention, ["another"]);
     }
 
     #[test]

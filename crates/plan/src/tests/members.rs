@@ -311,3 +311,36 @@ fn who_has_a_written_address_hands_it_on_without_a_failure() {
         ("shop:2", "10.9.0.7")
     );
 }
+
+#[test]
+fn of_two_ranges_of_a_network_the_wanted_one_is_current() {
+    let text = |subnet: &str| {
+        format!(
+            "name: shop\ncontainers: {{ web: {{ image: 'shop:1', depends_on: [db] }}, db: {{ image: 'db:1' }} }}\nnetworks: {{ default: {{ subnet: {subnet} }} }}\n"
+        )
+    };
+    let current = |town: &Town| {
+        let plan = town.plan();
+        let bridge = &plan.bridges[&NetworkId("shop_default".to_owned())];
+        (
+            plan.leases.networks[bridge].v4.to_string(),
+            plan.leases.networks.len(),
+        )
+    };
+    let mut town = Town::new();
+    for subnet in ["10.9.0.0/24", "10.8.0.0/24", "10.9.0.0/24"] {
+        town.up(&text(subnet)).settle();
+        assert_eq!(current(&town), (subnet.to_owned(), 1));
+        // Half-way through, both are there.
+        let other = if subnet == "10.9.0.0/24" {
+            "10.7.0.0/24"
+        } else {
+            "10.6.0.0/24"
+        };
+        town.up(&text(other)).step();
+        assert_eq!(current(&town), (other.to_owned(), 2));
+        // Back again before anybody has left the former one.
+        town.up(&text(subnet));
+        assert_eq!(current(&town), (subnet.to_owned(), 2));
+    }
+}
