@@ -202,20 +202,7 @@ impl Reconciler {
                 detail: detail.to_owned(),
             });
         }
-        for (slot, wishes) in &self.desired.connections {
-            for (network, wish) in wishes.iter().filter(|_| slot.project == site.name) {
-                let detail = match wish {
-                    Some(_) => format!("leaves network `{network}`, which it was put on by hand"),
-                    None => format!("back to network `{network}`, which it was taken off by hand"),
-                };
-                changes.push(Change {
-                    sign: Sign::Change,
-                    kind: "container".to_owned(),
-                    name: slot.display_name(),
-                    detail,
-                });
-            }
-        }
+        changes.extend(linkspan_plan::forgotten(&self.desired, &site));
         let mut observed = self.observed();
         self.observe_images(&site, &mut observed);
         let world = World {

@@ -1,5 +1,6 @@
 //! What would an `up` change? Lines for people; the plan itself is made step by step as the world follows.
 
+mod forgotten;
 mod network;
 mod replaced;
 
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::admit::host_text;
 
+pub use forgotten::forgotten;
 pub use replaced::tell_replaced;
 
 /// What happens to a thing.

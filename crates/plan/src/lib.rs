@@ -38,7 +38,7 @@ use linkspan_site::ProjectName;
 use serde::{Deserialize, Serialize};
 
 pub use admit::{MemberError, Refusal, admit, admit_connection, admit_network};
-pub use diff::{Change, Sign, diff, tell_replaced};
+pub use diff::{Change, Sign, diff, forgotten, tell_replaced};
 pub use lease::{IDS_PER_CONTAINER, LeaseError, conflict, overlaps};
 pub use lifecycle::named;
 pub use network::{network_id, network_spec};

@@ -208,6 +208,7 @@ impl Reconciler {
             let mut networks = site.networks.iter();
             networks.any(|(name, network)| linkspan_plan::network_id(&site.name, name, network) == *id)
         });
+        users.sort();
         users.extend(sites.map(|site| format!("site `{}`", site.name)));
         (!users.is_empty()).then(|| users.join(", "))
     }

@@ -211,3 +211,45 @@ fn what_is_off_for_the_whole_host_is_turned_on_once_and_damages_nobody() {
         (2, 0, 1)
     );
 }
+
+#[test]
+fn what_was_done_by_hand_is_told_where_the_file_says_otherwise() {
+    let mut town = Town::new();
+    let wishes = town.desired.connections.entry(slot("shop", "db", 1)).or_default();
+    let aliased = linkspan_site::Attachment {
+        aliases: vec!["x".to_owned()],
+        ..linkspan_site::Attachment::default()
+    };
+    wishes.insert(NetworkId("shop_front".to_owned()), Some(aliased.clone()));
+    wishes.insert(NetworkId("shop_back".to_owned()), None);
+    wishes.insert(NetworkId("office".to_owned()), None);
+    let wishes = town
+        .desired
+        .connections
+        .entry(slot("shop", "web", 2))
+        .or_default();
+    wishes.insert(NetworkId("shop_front".to_owned()), Some(aliased));
+    wishes.insert(
+        NetworkId("shop_back".to_owned()),
+        Some(linkspan_site::Attachment::default()),
+    );
+    // There is no third.
+    let wishes = town
+        .desired
+        .connections
+        .entry(slot("shop", "web", 3))
+        .or_default();
+    wishes.insert(NetworkId("shop_back".to_owned()), None);
+    let told: String = forgotten(&town.desired, &site(TOWN))
+        .iter()
+        .map(|change| format!("{}: {}\n", change.name, change.detail))
+        .collect();
+    check(
+        &told,
+        &expect![[r#"
+        shop-db-1: back to network `shop_back`, which it was taken off by hand
+        shop-db-1: leaves network `shop_front`, which it was put on by hand
+        shop-web-2: on network `shop_front` as its file says, not as it was put there by hand
+    "#]],
+    );
+}
