@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use linkspan_containers::{AskError, Containers, SignalError};
-use linkspan_hostnet::{Bound, HostNet};
+use linkspan_hostnet::{AttachError, Bound, HostNet};
 use linkspan_plan::{ContainerId, ContainerSpec, Job, NetworkNamespace, Placement};
 use linkspan_telemetry::chain;
 use tokio::sync::watch;
@@ -53,6 +53,11 @@ pub(crate) enum Outcome {
     Started {
         pid: u32,
     },
+    /// Somebody on a LAN has an address that it was to have.
+    Answered {
+        address: IpAddr,
+        why: String,
+    },
     Attached,
     /// With the sockets that stay bound to an address that is being left.
     Moved {
@@ -69,7 +74,12 @@ impl Hands {
         let job = task.job.clone();
         let outcome = match &task.job {
             Job::Start { .. } => self.start(&task.spec).await,
-            Job::Attach { .. } => self.attach(&task.spec).await.map(|()| Outcome::Attached),
+            Job::Attach { .. } => {
+                let attached = self.attach(&task.spec).await;
+                attached
+                    .map(|()| Outcome::Attached)
+                    .map_err(|error| chain(&error))
+            }
             Job::Move { to, .. } => {
                 let (mut served, generation) = task.served.clone();
                 // The resolver answers whom it knows. Without a proxy nobody answers anyway.
@@ -97,7 +107,15 @@ impl Hands {
                 .await
                 .map_err(|error| chain(&error))
         });
-        attached?;
+        match attached {
+            Err(error @ AttachError::Answered { address, .. }) => {
+                return Ok(Outcome::Answered {
+                    address: address.into(),
+                    why: chain(&error),
+                });
+            }
+            attached => attached.map_err(|error| chain(&error))?,
+        }
         created?;
         let pid = self
             .containers
@@ -131,12 +149,9 @@ impl Hands {
         })
     }
 
-    async fn attach(&self, spec: &ContainerSpec) -> Result<(), String> {
+    async fn attach(&self, spec: &ContainerSpec) -> Result<(), AttachError> {
         for attachment in &spec.attachments {
-            self.hostnet
-                .attach(spec.id.as_str(), attachment)
-                .await
-                .map_err(|error| chain(&error))?;
+            self.hostnet.attach(spec.id.as_str(), attachment).await?;
         }
         Ok(())
     }

@@ -200,7 +200,19 @@ impl Reconciler {
         if done.outcome.is_ok() {
             self.troubles.remove(&name);
         }
-        match done.outcome {
+        let outcome = match done.outcome {
+            // One that nobody wrote down is replaced by another; that is no failure.
+            Ok(Outcome::Answered { address, why }) if !self.is_written(&done.id, address) => {
+                return self.learn_answered(&done.id, &why);
+            }
+            Ok(Outcome::Answered { why, .. }) => Err(why),
+            outcome => outcome,
+        };
+        let Some(seen) = self.seen.get_mut(&done.id).map(Arc::make_mut) else {
+            return;
+        };
+        match outcome {
+            Ok(Outcome::Answered { .. }) => {}
             Ok(Outcome::Started { pid }) => {
                 // Its first check may have been heard of before this.
                 let health = seen.record.spec.healthcheck.is_some().then(|| {

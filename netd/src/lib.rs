@@ -5,6 +5,7 @@ mod events;
 mod execute;
 mod http;
 mod inside;
+mod lans;
 mod learn;
 mod observe;
 mod publish;

@@ -23,6 +23,7 @@ impl Reconciler {
         observed.foreign_ports.clone_from(&self.foreign_ports);
         observed.bridges.clone_from(&self.host.made_bridges);
         observed.links.clone_from(&self.host.made_links);
+        observed.lans.clone_from(&self.host.lans);
         observed.damaged_links = self.inside.damaged_links();
         if let Some(seen) = &self.host.observed {
             observed.ipv6 = seen.ipv6;

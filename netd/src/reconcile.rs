@@ -81,6 +81,8 @@ pub(crate) struct Host {
     /// Made by us since then.
     pub(crate) made_bridges: BTreeSet<String>,
     pub(crate) made_links: BTreeSet<String>,
+    /// LANs that networks are on, by the host's link; looked at when a plan needs them.
+    pub(crate) lans: BTreeMap<String, Arc<linkspan_plan::Lan>>,
 }
 
 /// What telling other firewalls of our bridges came to.
@@ -360,6 +362,7 @@ impl Reconciler {
                 return Instant::now() + RETRY;
             }
         }
+        self.look_at_lans(None).await;
         let observed = self.observed();
         let world = World {
             desired: &self.desired,
@@ -375,6 +378,7 @@ impl Reconciler {
             again = again.min(now + Duration::from_millis(wake_ms.saturating_sub(world.now_ms)));
         }
         let lacks = self.lacks(&plan);
+        let before = (!Arc::ptr_eq(&plan.leases, &self.leases)).then(|| Arc::clone(&self.leases));
         if let Err(error) = self.remember(&plan).await {
             // Nothing may be done that isn't noted down.
             self.trouble("store", chain(&error));
@@ -384,6 +388,9 @@ impl Reconciler {
             return now + RETRY;
         }
         self.troubles.remove("store");
+        if let Some(before) = before {
+            self.tell_lans(&before);
+        }
         self.tell_conflicts(&plan);
         let mut whole = self.turn_on(&plan);
         whole &= self.make_networks(&plan, lacks).await;

@@ -380,6 +380,7 @@ impl Reconciler {
             // A claim that is a second old may be the one that matters.
             self.look_at_host(false).await;
         }
+        self.look_at_lans(Some(site)).await;
         let mut observed = self.observed();
         self.observe_images(site, &mut observed);
         let world = World {
@@ -395,6 +396,9 @@ impl Reconciler {
             .all(|refusal| !matches!(refusal, Refusal::RouteTaken { .. } | Refusal::PortTaken { .. }));
         let mut messages: Vec<String> = refusals.iter().map(ToString::to_string).collect();
         for (name, container) in &site.containers {
+            if linkspan_plan::is_on_lan_alone(&self.desired, site, name) {
+                continue;
+            }
             for wanted in container.ports.iter().flat_map(linkspan_plan::held_ports) {
                 if self.sockets.has_like(&wanted) {
                     continue;

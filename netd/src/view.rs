@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use linkspan_api::feed::SocketKind;
 use linkspan_api::v1::{ContainerView, Event, RouteView, SiteSummary};
-use linkspan_plan::{Health, Job, NetworkLease, Observation, Plan, Run};
-use linkspan_site::{Action, HostPattern, ProjectName, Site, Target};
+use linkspan_plan::{Health, Job, NetworkLease, Observation, Plan, Run, is_on_lan_alone};
+use linkspan_site::{Action, HostPattern, Port, ProjectName, Site, Target};
 use linkspan_telemetry::chain;
 
 use crate::events::now_ms;
@@ -367,6 +367,22 @@ impl View {
             .projects
             .get(&slot.project)
             .and_then(|site| site.containers.get(&slot.container));
+        let site = self.desired.projects.get(&slot.project);
+        if site.is_some_and(|site| is_on_lan_alone(&self.desired, site, &slot.container)) {
+            // Nothing of the host's leads there.
+            let all = declared.into_iter().flat_map(|one| &one.ports);
+            let inside = |port: &Port| match port.count {
+                1 => port.container_port.to_string(),
+                count => format!(
+                    "{}-{}",
+                    port.container_port,
+                    port.container_port.saturating_add(count - 1)
+                ),
+            };
+            return all
+                .map(|port| format!("{}/{} (on the LAN itself)", inside(port), port.protocol.name()))
+                .collect();
+        }
         let mut ports = Vec::new();
         for port in declared.into_iter().flat_map(|one| &one.ports) {
             let word = port.protocol.name();

@@ -3,6 +3,7 @@
 mod announce;
 mod lan;
 mod placing;
+mod probe;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -11,7 +12,7 @@ use ipnetwork::IpNetwork;
 use linkspan_plan::Attachment;
 use linkspan_site::Driver;
 
-use crate::link::{Link, Links, route_socket};
+use crate::link::{Link, Links, hex, route_socket};
 use crate::pair::{self, Pair};
 use crate::{AttachError, netns};
 
@@ -29,13 +30,21 @@ struct Laid<'a> {
 
 /// Makes the link with all that is on it, or repairs it. Returns when it carries frames and its neighbours know of it.
 pub(crate) async fn attach(host: &Links, netns: &Path, attachment: &Attachment) -> Result<(), AttachError> {
-    let (socket, announcer) = netns::within(netns, || Ok((route_socket()?, announce::socket()?))).await?;
-    let inside = Links::over(socket);
     let lan = LanLink::of(attachment);
+    let probes = lan.as_ref().is_some_and(LanLink::has_own_mac);
+    let (socket, announcer, prober) = netns::within(netns, move || {
+        let prober = probes.then(probe::socket).transpose()?;
+        Ok((route_socket()?, announce::socket()?, prober))
+    })
+    .await?;
+    let inside = Links::over(socket);
     let laid = match &lan {
         Some(lan) => lan.lay(host, &inside, netns).await?,
         None => lay_veth(host, &inside, netns, attachment).await?,
     };
+    if let (Some(prober), Some(lan)) = (prober, &lan) {
+        make_sure(prober, &inside, &laid, lan, attachment).await?;
+    }
     let placing = Placing::new(attachment, &laid.inner);
     placing.give(&inside, &laid.inner, laid.fresh).await?;
     let up = pair::bring_up(&inside, &laid.inner).await;
@@ -105,6 +114,49 @@ pub(crate) async fn detach(host: &Links, netns: &Path, attachment: &Attachment) 
         lan::remove(&Links::within(netns).await?, &attachment.link).await?;
     }
     Ok(())
+}
+
+/// Nobody on the LAN may have the address that a new link is about to get. While the link carries nothing there is nobody to
+/// ask.
+async fn make_sure(
+    prober: OwnedFd,
+    inside: &Links,
+    laid: &Laid<'_>,
+    lan: &LanLink<'_>,
+    attachment: &Attachment,
+) -> Result<(), AttachError> {
+    if !laid.fresh || laid.ends.is_empty() {
+        return Ok(());
+    }
+    let (name, ip) = (&attachment.link, attachment.v4.ip());
+    let up = pair::bring_up(inside, &laid.inner).await;
+    up.map_err(|error| lan.refused(error.source))?;
+    pair::carries(&laid.ends).await?;
+    let answer = match probe::register(prober) {
+        Ok(prober) => {
+            let answer = probe::who_has(&prober, laid.inner.index, attachment.mac, ip).await;
+            // As with the announcer below.
+            drop(tokio::task::spawn_blocking(move || drop(prober)));
+            answer
+        }
+        Err(error) => Err(error),
+    };
+    match answer {
+        Ok(None) => Ok(()),
+        Ok(Some(mac)) => {
+            self::lan::remove(inside, name).await?;
+            Err(AttachError::Answered {
+                address: ip,
+                link: name.clone(),
+                mac: hex(&mac),
+            })
+        }
+        Err(error) => {
+            // It is only a question; the address may well be free.
+            tracing::warn!(%error, link = name, "the LAN can't be asked whether somebody has its address");
+            Ok(())
+        }
+    }
 }
 
 /// Tells the neighbours of the current addresses. Those that don't hear it ask, a little later, as they would have

@@ -1,6 +1,7 @@
 //! What can go wrong, one enum per operation; the texts tell a person what to do.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 /// A netlink request that the kernel refused.
@@ -210,6 +211,16 @@ pub enum AttachError {
         /// The kernel's answer.
         #[source]
         source: io::Error,
+    },
+    /// Somebody else on the LAN has the address.
+    #[error("address {address} for `{link}` is in use on the LAN: {mac} answers for it")]
+    Answered {
+        /// The container's.
+        address: Ipv4Addr,
+        /// The container's link.
+        link: String,
+        /// Who answers.
+        mac: String,
     },
     /// A second passed without carrier.
     #[error("link `{link}` got no carrier within {waited_ms} ms")]

@@ -11,6 +11,7 @@ mod conntrack;
 mod error;
 mod foreign;
 mod inside;
+mod lan;
 mod link;
 mod mirror;
 mod netlink;
@@ -28,13 +29,14 @@ mod watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use linkspan_plan::{Attachment, Firewall, IdRange, NetworkSpec};
+use linkspan_plan::{Attachment, Firewall, IdRange, Lan, NetworkSpec};
 use tokio::sync::mpsc;
 
 use conntrack::Stale;
 use foreign::Rulesets;
+use lan::Answers;
 use link::Links;
 use mirror::Mirror;
 use netlink::NetfilterSocket;
@@ -78,6 +80,7 @@ struct Inner {
     files: Arc<Mutex<Files>>,
     watch: Watch,
     sandboxes: SandboxWatch,
+    answers: Mutex<Answers>,
 }
 
 impl HostNet {
@@ -118,6 +121,7 @@ impl HostNet {
                 files,
                 watch,
                 sandboxes,
+                answers: Mutex::default(),
             }),
         })
     }
@@ -153,6 +157,13 @@ impl HostNet {
     /// The names of all sandboxes, also half made ones that a crash has left.
     pub fn sandboxes(&self) -> Result<BTreeSet<String>, ObserveError> {
         observe::sandboxes(&self.pins())
+    }
+
+    /// Who is known to be on the LAN behind a link.
+    pub async fn lan(&self, parent: &str) -> Result<Lan, KernelError> {
+        let mut lan = lan::look(&self.inner.host, parent).await?;
+        self.answers().add_to(parent, &mut lan);
+        Ok(lan)
     }
 
     /// Makes a network's bridge and resolver leg, or repairs what is missing of them. Also lets the host forward packets.
@@ -201,7 +212,13 @@ impl HostNet {
     /// afterwards answers its first packet.
     pub async fn attach(&self, sandbox: &str, attachment: &Attachment) -> Result<(), AttachError> {
         let netns = self.pins().join(sandbox).join("net");
-        attach::attach(self.host(), &netns, attachment).await?;
+        let attached = attach::attach(self.host(), &netns, attachment).await;
+        if let (Err(AttachError::Answered { address, mac, .. }), Some(parent)) =
+            (&attached, attachment.driver.parent())
+        {
+            self.answers().note(parent, *address, mac);
+        }
+        attached?;
         self.follow(sandbox, &netns).await;
         Ok(())
     }
@@ -217,6 +234,10 @@ impl HostNet {
         let netns = self.pins().join(sandbox).join("net");
         self.follow(sandbox, &netns).await;
         inside::missing(&netns, attachments).await
+    }
+
+    fn answers(&self) -> MutexGuard<'_, Answers> {
+        self.inner.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn follow(&self, sandbox: &str, netns: &Path) {

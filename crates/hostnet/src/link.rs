@@ -2,6 +2,7 @@
 
 mod address;
 mod connected;
+mod neighbour;
 mod number;
 mod route;
 mod rule;
@@ -27,6 +28,7 @@ use crate::{KernelError, NamespaceError, netns};
 
 pub(crate) use address::{Address, Holding};
 pub(crate) use connected::{Connected, Maker, Neighbours};
+pub(crate) use neighbour::hex;
 pub(crate) use route::{Listing, Route, RouteKind, ip};
 pub(crate) use rule::Rule;
 

@@ -273,6 +273,7 @@ fn networks(site: &Site, world: &World<'_>) -> Vec<Refusal> {
             bridge: &bridge,
             lease,
             members: &members,
+            by_hand: false,
         };
         refusals.extend(ground.holds_all(world).err().map(Refusal::Member));
         refusals.extend(unsuited(site, name, &ground, world));

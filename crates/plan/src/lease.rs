@@ -10,8 +10,8 @@ use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use linkspan_site::{Driver, Network};
 
 use crate::{
-    AddressLease, Claim, ContainerId, IdRange, LINK_PREFIX, Leases, NetworkId, NetworkLease, Observed,
-    Settings,
+    AddressLease, Claim, ContainerId, IdRange, LINK_PREFIX, LanHolder, Leases, NetworkId, NetworkLease,
+    Observed, Settings,
 };
 
 /// Ids of one container.
@@ -63,12 +63,14 @@ pub enum LeaseError {
         subnet: Ipv4Network,
     },
     /// The static address is somebody else's.
-    #[error("address {address} on network `{network}` is held by another container; choose another")]
+    #[error("address {address} on network `{network}` is held by {holder}; choose another")]
     AddressTaken {
         /// Which network.
         network: NetworkId,
         /// As written.
         address: IpAddr,
+        /// Who has it.
+        holder: String,
     },
     /// Every id range is taken.
     #[error("no user id range is left for another container: all {ranges} are in use")]
@@ -171,6 +173,12 @@ impl Leases {
         let number = self.next();
         let bridge = format!("{LINK_PREFIX}b{:08x}", mix(settings.seed ^ number) as u32);
         let (gateway, resolver) = match network.subnet {
+            // The LAN has a router of its own, and no resolver of ours.
+            Some(subnet) if on_lan => {
+                let router = || router(&network.driver, subnet, observed);
+                let gateway = network.gateway.or_else(router).unwrap_or_else(|| host(v4, 1));
+                (gateway, gateway)
+            }
             // In a subnet of their own people give out the first addresses themselves; the last one is least missed.
             Some(subnet) => {
                 let gateway = network.gateway.unwrap_or_else(|| host(v4, 1));
@@ -359,19 +367,24 @@ impl Leases {
         if let Some(held) = taken.get(container) {
             return Ok(*held);
         }
-        let is_taken = |address: Ipv4Addr| {
-            address == lease.gateway
-                || address == lease.resolver
-                || taken.values().any(|held| held.v4 == address)
+        let holder = |address: Ipv4Addr| match address {
+            _ if address == lease.gateway => Some(lease.gateway_is()),
+            _ if address == lease.resolver => Some("the resolver"),
+            _ => taken
+                .values()
+                .any(|held| held.v4 == address)
+                .then_some("another container"),
         };
-        let v4 = match fixed4 {
-            Some(address) if is_taken(address) => {
+        let is_taken = |address: Ipv4Addr| holder(address).is_some();
+        let v4 = match fixed4.map(|address| (address, holder(address))) {
+            Some((address, Some(holder))) => {
                 return Err(LeaseError::AddressTaken {
                     network: lease.id.clone(),
                     address: address.into(),
+                    holder: holder.to_owned(),
                 });
             }
-            Some(address) => address,
+            Some((address, None)) => address,
             None => {
                 let hosts = host_count(lease.v4);
                 let found = (1..=hosts)
@@ -397,6 +410,7 @@ impl Leases {
                 return Err(LeaseError::AddressTaken {
                     network: lease.id.clone(),
                     address: address.into(),
+                    holder: "another container".to_owned(),
                 });
             }
             (Some(_), Some(address)) => Some(address),
@@ -510,9 +524,29 @@ fn host_count(subnet: Ipv4Network) -> u32 {
     subnet.size().saturating_sub(2).max(1)
 }
 
-/// How many containers a subnet has room for, beside the bridge and the resolver.
-pub(crate) fn room(subnet: Ipv4Network) -> u64 {
-    u64::from(host_count(subnet).saturating_sub(2))
+impl NetworkLease {
+    /// How many containers its subnet has room for, beside the bridge and the resolver, or the router.
+    pub(crate) fn room(&self) -> u64 {
+        let ours = if self.gateway == self.resolver { 1 } else { 2 };
+        u64::from(host_count(self.v4).saturating_sub(ours))
+    }
+
+    /// What has the gateway's address.
+    pub fn gateway_is(&self) -> &'static str {
+        match self.driver {
+            Driver::Bridge => "the bridge",
+            Driver::Macvlan { .. } | Driver::Ipvlan { .. } => "the router",
+        }
+    }
+}
+
+/// The router of the LAN that a network is on, if it is known and in its subnet.
+fn router(driver: &Driver, subnet: Ipv4Network, observed: &Observed) -> Option<Ipv4Addr> {
+    let lan = observed.lans.get(driver.parent()?)?;
+    lan.held.iter().find_map(|(ip, holder)| match ip {
+        IpAddr::V4(ip) => (*holder == LanHolder::Router && subnet.contains(*ip)).then_some(*ip),
+        IpAddr::V6(_) => None,
+    })
 }
 
 /// The address with this host part.

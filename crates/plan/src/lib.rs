@@ -44,7 +44,7 @@ pub use lifecycle::named;
 pub use network::{network_id, network_spec};
 pub use placement::Placement;
 pub use pools::{Holder, PoolUse, pool_uses};
-pub use ports::held_ports;
+pub use ports::{held_ports, is_on_lan_alone};
 pub use publish::{Asker, Endpoint, Location, NetworkNames, Published, Service};
 pub use spec::*;
 pub use state::*;

@@ -23,8 +23,10 @@ pub(crate) struct Networks {
     of_projects: BTreeMap<ProjectName, BTreeMap<NetworkName, String>>,
     /// Bridges by network: where one was renumbered, the new one.
     current: BTreeMap<NetworkId, String>,
-    /// By bridge, what somebody wrote down for a container: nobody else gets it.
+    /// By bridge, what somebody wrote down for a container, or others on the LAN have: nobody else gets it.
     written: BTreeMap<String, Written>,
+    /// Of that, by bridge, the addresses that others on the LAN have.
+    held: BTreeMap<String, BTreeSet<Ipv4Addr>>,
 }
 
 /// Addresses that somebody wrote down.
@@ -53,6 +55,11 @@ impl Networks {
     /// Addresses on a bridge that are given out only to whom they were written down for.
     pub(crate) fn written(&self, bridge: &str) -> Option<&Written> {
         self.written.get(bridge)
+    }
+
+    /// Does somebody else on the LAN of a network have this address?
+    pub(crate) fn is_held(&self, bridge: &str, ip: Ipv4Addr) -> bool {
+        self.held.get(bridge).is_some_and(|held| held.contains(&ip))
     }
 }
 
@@ -100,6 +107,7 @@ pub(crate) fn wanted(world: &World<'_>, plan: &mut Plan) -> Networks {
             }
         }
     }
+    networks.held = held(world, &plan.leases);
     networks.written = written(world, &networks);
     networks
 }
@@ -138,6 +146,7 @@ fn promise(
         lease.isolated == network.isolated
             && lease.mtu_written == network.mtu.is_some()
             && network.mtu.is_none_or(|mtu| mtu == lease.mtu)
+            && (lease.driver == Driver::Bridge || lease.resolver == lease.gateway)
     };
     if !plan.leases.networks.get(&bridge).is_some_and(is_as_wished)
         && let Some(lease) = plan.leases_mut().networks.get_mut(&bridge)
@@ -150,13 +159,33 @@ fn promise(
             None => {}
         }
         lease.mtu_written = network.mtu.is_some();
+        if lease.driver != Driver::Bridge {
+            // Promised by an earlier release, one of these was kept free for a resolver that isn't there.
+            lease.resolver = lease.gateway;
+        }
     }
     clearance::keep_clear(world, plan, &bridge, network);
     Ok(bridge)
 }
 
+/// Addresses that others have, by the bridge name of the network that is on their LAN.
+fn held(world: &World<'_>, leases: &Leases) -> BTreeMap<String, BTreeSet<Ipv4Addr>> {
+    let lans = leases.networks.iter().filter_map(|(bridge, lease)| {
+        let lan = world.observed.lans.get(lease.driver.parent()?)?;
+        let held = lan.held.keys().filter_map(|ip| match ip {
+            IpAddr::V4(ip) => lease.v4.contains(*ip).then_some(*ip),
+            IpAddr::V6(_) => None,
+        });
+        Some((bridge.clone(), held.collect()))
+    });
+    lans.collect()
+}
+
 fn written(world: &World<'_>, networks: &Networks) -> BTreeMap<String, Written> {
     let mut written: BTreeMap<String, Written> = BTreeMap::new();
+    for (bridge, held) in &networks.held {
+        written.entry(bridge.clone()).or_default().v4.extend(held);
+    }
     let mut note = |bridge: Option<&String>, wish: &Attachment| {
         let says = wish.ipv4_address.is_some() || wish.mac_address.is_some();
         if let Some(bridge) = bridge.filter(|_| says) {

@@ -231,6 +231,9 @@ pub(crate) fn follow(
             .and_then(|at| plan.records.get(at))
             .unwrap_or(&seen.record)
             .clone();
+        if !matches!(seen.run, Run::Running { .. }) {
+            give_up_held(networks, plan, &record);
+        }
         let to = match wanted(world, networks, plan, &record, is_current) {
             Ok(to) => to,
             Err(error) => {
@@ -281,6 +284,16 @@ fn note(plan: &mut Plan, noted: Option<usize>, mut record: Record, mut to: Place
     match noted.and_then(|at| plan.records.get_mut(at)) {
         Some(earlier) => *earlier = record,
         None => plan.records.push(record),
+    }
+}
+
+/// Takes back addresses that somebody else on a LAN was found to have, of a container that doesn't run.
+fn give_up_held(networks: &Networks, plan: &mut Plan, record: &Record) {
+    for link in &record.spec.attachments {
+        let is_on_lan = link.driver != Driver::Bridge;
+        if is_on_lan && networks.is_held(&link.bridge, link.v4.ip()) {
+            plan.leases_mut().release_address(&link.bridge, &record.spec.id);
+        }
     }
 }
 

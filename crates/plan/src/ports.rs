@@ -11,7 +11,7 @@ use linkspan_site::{Action, Container, ContainerName, Driver, Port, ProjectName,
 
 use crate::lease::mix;
 use crate::lifecycle::Serving;
-use crate::{Attachment, ContainerSpec, Dnat, HostPort, Leases, Plan, Slot, World, service_id};
+use crate::{Attachment, ContainerSpec, Desired, Dnat, HostPort, Leases, Plan, Slot, World, service_id};
 
 /// First port that is tried for a port that asks for any: the range that RFC 6335 leaves to private use.
 const ANY_PORT_FIRST: u16 = 49_152;
@@ -29,6 +29,13 @@ pub(crate) fn publish(
     name: &ContainerName,
     container: &Container,
 ) {
+    if container.ports.is_empty() {
+        return;
+    }
+    let site = world.desired.projects.get(project);
+    if site.is_some_and(|site| is_on_lan_alone(world.desired, site, name)) {
+        return;
+    }
     let service = service_id(project, name);
     for written in &container.ports {
         let mut run = written.clone();
@@ -72,6 +79,42 @@ fn held(run: &Port) -> impl Iterator<Item = (HostPort, u16)> {
     each.into_iter()
         .flatten()
         .map(|port| (host_port(&port), port.container_port))
+}
+
+/// Is a container on networks whose members are on a LAN itself, and on no other? Then it has no port of the host's:
+/// whoever wants it finds it at its own address.
+pub fn is_on_lan_alone(desired: &Desired, site: &Site, name: &ContainerName) -> bool {
+    let Some(container) = site.containers.get(name) else {
+        return false;
+    };
+    let networks = container.networks.keys();
+    let mut declared = networks
+        .filter_map(|name| site.networks.get(name))
+        .filter_map(|network| match &network.external {
+            Some(external) => desired.networks.get(external),
+            None => Some(network),
+        })
+        .peekable();
+    let is_declared = declared.peek().is_some();
+    if declared.any(|network| network.driver == Driver::Bridge) {
+        return false;
+    }
+    let slot = |index| Slot {
+        project: site.name.clone(),
+        container: name.clone(),
+        index,
+    };
+    let mut connected = desired
+        .connections
+        .range(slot(u32::MIN)..=slot(u32::MAX))
+        .flat_map(|(_, wishes)| wishes.iter().filter(|(_, wish)| wish.is_some()))
+        .peekable();
+    let is_on_any = is_declared || connected.peek().is_some();
+    is_on_any
+        && connected.all(|(id, _)| {
+            let by_hand = desired.networks.iter().find(|(name, _)| name.as_str() == id.0);
+            by_hand.is_some_and(|(_, network)| network.driver != Driver::Bridge)
+        })
 }
 
 /// The host ports that a run, as it is written, must have sockets on. None for a run that asks for any.

@@ -265,6 +265,9 @@ pub struct Observed {
     pub foreign_ports: BTreeSet<HostPort>,
     /// Ranges that others use.
     pub claims: Vec<Claim>,
+    /// LANs that networks are on, by the host's link to them.
+    #[serde(default)]
+    pub lans: BTreeMap<String, Arc<Lan>>,
     /// Known incarnations.
     pub containers: BTreeMap<ContainerId, Arc<Observation>>,
     /// Images by the name that sites call them, and by the id that a name was pinned to.
@@ -277,6 +280,35 @@ pub struct Observed {
     pub turned_off: BTreeSet<String>,
     /// The host's name servers that can be reached from a LAN: for containers that are on one, and not on a bridge.
     pub name_servers: Vec<IpAddr>,
+}
+
+/// Who is known to be on a LAN, each with his address.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lan {
+    /// By address.
+    pub held: BTreeMap<IpAddr, LanHolder>,
+}
+
+/// Who has an address on a LAN.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LanHolder {
+    /// This host, by the link of that name.
+    Host(String),
+    /// The gateway of the host's default route.
+    Router,
+    /// Somebody with this hardware address.
+    Neighbour(String),
+}
+
+impl fmt::Display for LanHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(link) => write!(f, "this host (`{link}`)"),
+            Self::Router => f.write_str("the router"),
+            Self::Neighbour(mac) => write!(f, "a host of the LAN ({mac})"),
+        }
+    }
 }
 
 /// A range that somebody else uses.

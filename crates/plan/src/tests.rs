@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use self::town::{Town, site, slot};
 use super::*;
 
+mod lans;
 mod members;
 mod networks;
 mod preview;

@@ -453,6 +453,16 @@ pub enum Driver {
     },
 }
 
+impl Driver {
+    /// The host's link that members are on; absent for a bridge.
+    pub fn parent(&self) -> Option<&str> {
+        match self {
+            Self::Bridge => None,
+            Self::Macvlan { parent, .. } | Self::Ipvlan { parent, .. } => Some(parent),
+        }
+    }
+}
+
 /// How members of a macvlan see each other.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

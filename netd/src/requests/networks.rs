@@ -121,6 +121,7 @@ impl Reconciler {
         for slot in &slots {
             self.has_networks(slot)?;
         }
+        self.look_at_lans(None).await;
         let observed = self.observed();
         let world = World {
             desired: &self.desired,

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use linkspan_site::{ContainerName, Driver, Site};
+
 use crate::source;
 use crate::terminal::print;
 
@@ -27,8 +29,29 @@ impl Check {
             count(site.containers.len(), "container"),
             count(site.routes.len(), "route"),
             count(site.networks.len(), "network"),
-        ))
+        ))?;
+        for name in without_ports(site) {
+            print(&format!(
+                "  note: `ports` of container `{name}` have no meaning: it is only on networks that are on the LAN itself, where it \
+                 has an address of its own\n"
+            ))?;
+        }
+        Ok(())
     }
+}
+
+/// Containers that publish ports and have none, since no network of theirs is behind the host.
+fn without_ports(site: &Site) -> Vec<&ContainerName> {
+    let on_lan = |name| {
+        site.networks
+            .get(name)
+            .is_some_and(|network| network.driver != Driver::Bridge)
+    };
+    let all = site.containers.iter().filter(|(_, container)| {
+        let networks = &container.networks;
+        !container.ports.is_empty() && !networks.is_empty() && networks.keys().all(on_lan)
+    });
+    all.map(|(name, _)| name).collect()
 }
 
 fn count(number: usize, what: &str) -> String {

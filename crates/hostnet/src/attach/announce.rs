@@ -18,7 +18,7 @@ const BROADCAST: [u8; 6] = [0xff; 6];
 /// The group hardware address of `ff02::1` (RFC 2464 §7).
 const ALL_NODES: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 const ALL_NODES_ADDRESS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-const ETHERTYPE_ARP: u16 = 0x0806;
+pub(super) const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ICMPV6: u8 = 58;
 
@@ -35,13 +35,14 @@ pub(super) fn socket() -> io::Result<OwnedFd> {
 /// Says on link `index` that `ip` is at `mac`.
 pub(super) fn announce(socket: &OwnedFd, index: u32, mac: [u8; 6], ip: IpAddr) -> io::Result<()> {
     let frame = match ip {
-        IpAddr::V4(ip) => arp(mac, ip),
+        IpAddr::V4(ip) => arp(mac, ip, ip),
         IpAddr::V6(ip) => advertisement(mac, ip),
     };
     send(socket, index, &frame)
 }
 
-fn send(socket: &OwnedFd, index: u32, frame: &[u8]) -> io::Result<()> {
+/// Sends a frame by link `index`.
+pub(super) fn send(socket: &OwnedFd, index: u32, frame: &[u8]) -> io::Result<()> {
     // SAFETY: all-zero bytes are a valid `sockaddr_ll`, a struct of integers.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
@@ -65,7 +66,8 @@ fn send(socket: &OwnedFd, index: u32, frame: &[u8]) -> io::Result<()> {
     }
 }
 
-fn arp(mac: [u8; 6], ip: Ipv4Addr) -> Vec<u8> {
+/// An ARP request of `from` for `to` (RFC 826).
+pub(super) fn arp(mac: [u8; 6], from: Ipv4Addr, to: Ipv4Addr) -> Vec<u8> {
     const ETHERNET: [u8; 2] = [0, 1];
     const IPV4: [u8; 2] = [8, 0];
     const LENGTHS: [u8; 2] = [6, 4];
@@ -79,9 +81,9 @@ fn arp(mac: [u8; 6], ip: Ipv4Addr) -> Vec<u8> {
         &LENGTHS,
         &REQUEST,
         &mac,
-        &ip.octets(),
+        &from.octets(),
         &[0; 6],
-        &ip.octets(),
+        &to.octets(),
     ]
     .concat()
 }

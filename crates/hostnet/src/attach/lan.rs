@@ -80,7 +80,7 @@ impl<'a> LanLink<'a> {
     }
 
     /// Does it carry its own hardware address? Else it has its parent's.
-    fn has_own_mac(&self) -> bool {
+    pub(super) fn has_own_mac(&self) -> bool {
         matches!(self.kind, Kind::Macvlan(mode) if mode != MacvlanMode::Passthru)
     }
 

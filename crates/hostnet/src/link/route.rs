@@ -27,6 +27,8 @@ pub(crate) struct Route {
     pub(crate) table: u32,
     /// Indexes of the links that it leads over; none for routes that drop.
     pub(crate) links: Vec<u32>,
+    /// The routers to whom packets are handed.
+    pub(crate) gateways: Vec<IpAddr>,
     pub(crate) kind: RouteKind,
     /// The kernel's object that says where it leads (`ip nexthop`); it resolves it into links, unless
     /// `net.ipv4.nexthop_compat_mode` is off.
@@ -44,6 +46,7 @@ impl Route {
             to: everywhere(message.header.address_family)?,
             table: u32::from(message.header.table),
             links: Vec::new(),
+            gateways: Vec::new(),
             kind: RouteKind::of(message.header.kind)?,
             next_hop: None,
         };
@@ -55,7 +58,11 @@ impl Route {
                 RouteAttribute::Table(table) => route.table = *table,
                 RouteAttribute::Oif(index) => route.links.push(*index),
                 RouteAttribute::NhId(id) => route.next_hop = Some(*id),
-                RouteAttribute::MultiPath(hops) => route.links.extend(hops.iter().map(hop_link)),
+                RouteAttribute::Gateway(gateway) => route.gateways.extend(ip(gateway)),
+                RouteAttribute::MultiPath(hops) => {
+                    route.links.extend(hops.iter().map(hop_link));
+                    route.gateways.extend(hops.iter().filter_map(hop_gateway));
+                }
                 _ => {}
             }
         }
@@ -227,6 +234,13 @@ fn is_host(range: IpNetwork) -> bool {
 
 fn hop_link(hop: &RouteNextHop) -> u32 {
     hop.interface_index
+}
+
+fn hop_gateway(hop: &RouteNextHop) -> Option<IpAddr> {
+    hop.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(gateway) => ip(gateway),
+        _ => None,
+    })
 }
 
 fn everywhere(family: AddressFamily) -> Option<IpNetwork> {

@@ -98,6 +98,18 @@ impl Kept {
         known.filter_map(|(route, _)| route.as_ref()).chain(&self.others)
     }
 
+    /// The routers behind one link that lead everywhere.
+    pub(crate) fn routers(&self, link: u32) -> impl Iterator<Item = IpAddr> {
+        let over = self.routes.get(&link).into_iter().flat_map(BTreeMap::values);
+        let over = over.filter_map(|(route, _)| route.as_ref());
+        let several = self
+            .others
+            .iter()
+            .filter(move |route| route.links.contains(&link));
+        let everywhere = over.chain(several).filter(|route| route.to.prefix() == 0);
+        everywhere.flat_map(|route| &route.gateways).copied()
+    }
+
     /// Routes to neighbours on one link.
     pub(crate) fn connected(&self, link: u32) -> impl Iterator<Item = &Connected> {
         let over = self.routes.get(&link).into_iter().flat_map(BTreeMap::values);

@@ -1,6 +1,6 @@
 //! Containers that are on the LAN itself: macvlan and ipvlan.
 
-use linkspan_plan::{Attachment, NetworkSpec};
+use linkspan_plan::{Attachment, LanHolder, NetworkSpec};
 use linkspan_site::{Driver, IpvlanMode, MacvlanMode};
 
 use crate::rig::*;
@@ -308,5 +308,58 @@ fn a_container_on_an_ipvlan_is_a_host_of_the_lan() {
             .await
             .unwrap();
         assert!(!ip(&sandbox.net, "-br link").contains("eth0"));
+    });
+}
+
+#[test]
+fn an_address_that_somebody_on_the_lan_has_is_refused_and_remembered() {
+    on_a_host(async |rig| {
+        if !has("macvlan") {
+            return;
+        }
+        let ip50: std::net::IpAddr = "192.0.2.50".parse().unwrap();
+        let before = rig.net.lan("uplink").await.unwrap();
+        assert_eq!(before.held.get(&ip50), None);
+        sh("ip -n lan addr add 192.0.2.50/24 dev eth0");
+        let sandbox = rig.net.create_sandbox("guest-50", Some(ids(50))).await.unwrap();
+        let attachment = on_the_lan(50, "uplink", MacvlanMode::Bridge);
+        let mac = sh("ip -n lan -br link show dev eth0");
+        let mac = mac.split_whitespace().nth(2).unwrap();
+        let error = rig.net.attach("guest-50", &attachment).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("address 192.0.2.50 for `eth0` is in use on the LAN: {mac} answers for it")
+        );
+        assert!(
+            !ip(&sandbox.net, "-br link").contains("eth0"),
+            "nothing half made"
+        );
+        let held = rig.net.lan("uplink").await.unwrap().held;
+        assert_eq!(held[&ip50], LanHolder::Neighbour(mac.to_owned()));
+        // Asking has put no wrong entry into anybody's table.
+        assert!(!sh("ip -n lan neigh").contains("192.0.2.50"));
+        sh("ip -n lan addr del 192.0.2.50/24 dev eth0");
+        rig.net.attach("guest-50", &attachment).await.unwrap();
+        assert!(pings(&sandbox.net, LAN4));
+    });
+}
+
+#[test]
+fn who_is_on_a_lan_is_known_without_asking() {
+    on_a_host(async |rig| {
+        sh("ip -n lan addr add 192.0.2.9/24 dev eth0");
+        assert!(pings(&here(), std::net::Ipv4Addr::new(192, 0, 2, 9)));
+        assert!(!pings(&here(), std::net::Ipv4Addr::new(192, 0, 2, 99)));
+        rig.networks().await;
+        let held = rig.net.lan("uplink").await.unwrap().held;
+        let of = |text: &str| held.get(&text.parse().unwrap()).cloned();
+        assert_eq!(of("192.0.2.1"), Some(LanHolder::Host("uplink".to_owned())));
+        assert_eq!(of("2001:db8::1"), Some(LanHolder::Host("uplink".to_owned())));
+        assert_eq!(of("10.90.1.1"), Some(LanHolder::Host("ls-b1".to_owned())));
+        assert_eq!(of("192.0.2.2"), Some(LanHolder::Router));
+        assert_eq!(of("2001:db8::2"), Some(LanHolder::Router));
+        assert!(matches!(of("192.0.2.9"), Some(LanHolder::Neighbour(mac)) if mac.len() == 17));
+        assert_eq!(of("192.0.2.99"), None, "it never answered");
+        assert_eq!(rig.net.lan("nowhere").await.unwrap().held.len(), 0);
     });
 }

@@ -9,10 +9,9 @@ use std::net::IpAddr;
 use ipnetwork::{IpNetwork, Ipv4Network};
 use linkspan_site::{Attachment, Driver, MOST_NETWORKS_OF_A_CONTAINER, MacAddress};
 
-use crate::lease::room;
 use crate::network::{declared, network_id};
 use crate::template::{gateway6, resolver6};
-use crate::{Desired, Leases, NetworkId, NetworkLease, Refusal, Slot, World};
+use crate::{Desired, LanHolder, Leases, NetworkId, NetworkLease, Refusal, Slot, World};
 
 /// Why a container can't be on a network as it is wished.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -181,12 +180,15 @@ pub(super) struct Ground<'a> {
     pub(super) bridge: &'a str,
     pub(super) lease: &'a NetworkLease,
     pub(super) members: &'a Members<'a>,
+    /// Is it a hand that puts somebody there? What a file has may have run on another host of the LAN before, which the
+    /// LAN still remembers.
+    pub(super) by_hand: bool,
 }
 
 impl Ground<'_> {
     /// Is there room for all?
     pub(super) fn holds_all(&self, world: &World<'_>) -> Result<(), MemberError> {
-        let room = room(self.lease.v4);
+        let room = self.lease.room();
         if self.members.len() as u64 <= room {
             return Ok(());
         }
@@ -290,10 +292,22 @@ impl Ground<'_> {
     fn holder_of(&self, address: IpAddr, slots: &[Slot], world: &World<'_>) -> Option<String> {
         let lease = self.lease;
         if address == lease.gateway || lease.v6.is_some_and(|v6| address == gateway6(v6)) {
-            return Some("the bridge".to_owned());
+            return Some(lease.gateway_is().to_owned());
         }
-        if address == lease.resolver || lease.v6.is_some_and(|v6| address == resolver6(v6)) {
+        let has_resolver = lease.driver == Driver::Bridge;
+        if has_resolver && (address == lease.resolver || lease.v6.is_some_and(|v6| address == resolver6(v6)))
+        {
             return Some("the resolver".to_owned());
+        }
+        let lan = lease
+            .driver
+            .parent()
+            .and_then(|link| world.observed.lans.get(link));
+        let on_lan = lan.and_then(|lan| lan.held.get(&address));
+        if let Some(holder) =
+            on_lan.filter(|holder| self.by_hand || !matches!(holder, LanHolder::Neighbour(_)))
+        {
+            return Some(holder.to_string());
         }
         let container = |slot: &Slot| format!("container `{}`", slot.display_name());
         let mut others = self.members.iter().filter(|(slot, _)| !slots.contains(slot));
@@ -385,6 +399,7 @@ pub fn admit_connection(
         bridge: &bridge,
         lease,
         members: &members(&desired, id),
+        by_hand: true,
     };
     ground.suits(slots, wish, world)?;
     ground.holds_all(world)?;

@@ -157,10 +157,16 @@ fn fits(
                 let gateway = parts
                     .gateway
                     .unwrap_or_else(|| u32::from(subnet.network()).saturating_add(1).into());
-                if address == gateway {
+                let whose = match parts.driver {
+                    Driver::Bridge => "bridge",
+                    Driver::Macvlan { .. } | Driver::Ipvlan { .. } => "router",
+                };
+                // Where the router of a LAN isn't written down, it need not be the first.
+                let is_known = parts.driver == Driver::Bridge || parts.gateway.is_some();
+                if address == gateway && is_known {
                     report.at(
                         marks.ipv4,
-                        format!("`{address}` is the bridge's address on network `{name}`"),
+                        format!("`{address}` is the {whose}'s address on network `{name}`"),
                     );
                 }
             }

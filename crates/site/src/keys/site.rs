@@ -97,7 +97,7 @@ pub(crate) static NETWORK: Table = Table {
         ),
         key(
             "gateway",
-            "Address of the bridge; the first of the subnet by default.",
+            "Address of the bridge, or of the LAN's router; the first of the subnet by default.",
             form::text,
         ),
         key("ipv6", "`false` turns IPv6 off.", form::flag),
@@ -184,7 +184,11 @@ pub(crate) static IPAM_CONFIG: Table = Table {
     what: "an entry of `ipam.config`",
     keys: &[
         key("subnet", "IPv4 or IPv6 subnet.", form::text),
-        key("gateway", "Address of the bridge.", form::text),
+        key(
+            "gateway",
+            "Address of the bridge, or of the LAN's router.",
+            form::text,
+        ),
     ],
     later: &[later("ip_range"), later("aux_addresses")],
     extensions: true,

@@ -157,6 +157,7 @@ mod tests {
             to: to.parse().unwrap(),
             table,
             links: links.to_vec(),
+            gateways: Vec::new(),
             kind: RouteKind::Unicast,
             next_hop: None,
         }
