@@ -274,3 +274,59 @@ networks: {{ default: {{ subnet: 10.77.0.0/24 }} }}
         assert!(said.starts_with("200 asked, 0 failed"), "asker {index}: {said}");
     }
 }
+
+#[test]
+fn fifty_containers_ask_for_each_other_at_once_and_all_answers_are_right() {
+    let Some(rig) = Rig::start() else { return };
+    rig.load_image("busybox");
+    let folder = rig.folder().join("go");
+    std::fs::create_dir_all(&folder).unwrap();
+    // Every asker knows who is where, asks for all, and says how many answers were that. A name of nobody has none.
+    let ask = r#"
+        until [ -e /go/whereabouts ]; do sleep 0.05; done
+        right=0; wrong=0
+        while read name address; do
+            if nslookup -type=a $$name | grep -q "Address: $$address$$"; then
+                right=$$((right + 1))
+            else
+                wrong=$$((wrong + 1)); echo "$$name is not at $$address:"; nslookup -type=a $$name
+            fi
+        done < /go/whereabouts
+        nslookup -type=a nobody | grep -q NXDOMAIN && echo "nobody is nobody"
+        echo "done: $$right right, $$wrong wrong"
+        sleep 1000"#;
+    let site = format!(
+        "
+containers:
+  asker:
+    image: busybox:test
+    command: [sh, -c, {}]
+    stop_signal: KILL
+    replicas: 50
+    volumes: ['{}:/go:ro']
+networks: {{ default: {{ subnet: 10.77.0.0/24 }} }}
+",
+        serde_json::to_string(ask).unwrap(),
+        folder.display()
+    );
+    rig.up("town", &site).ok();
+    let names = (1..=50).map(|index| format!("town-asker-{index}"));
+    let whereabouts: BTreeSet<String> = names
+        .map(|name| format!("{name} {}\n", address(&rig, &name, "town_default")))
+        .collect();
+    assert_eq!(whereabouts.len(), 50);
+    std::fs::write(folder.join("new"), String::from_iter(whereabouts)).unwrap();
+    std::fs::rename(folder.join("new"), folder.join("whereabouts")).unwrap();
+    for index in 1..=50 {
+        let said = || rig.linkspan(&["logs", &format!("town-asker-{index}")]).ok();
+        rig.wait_until_ok(&format!("asker {index} is done"), Duration::from_secs(90), || {
+            let said = said();
+            said.contains("done: ").then_some(()).ok_or(said)
+        });
+        assert_eq!(
+            said(),
+            "nobody is nobody\ndone: 50 right, 0 wrong\n",
+            "asker {index}"
+        );
+    }
+}

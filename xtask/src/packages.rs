@@ -40,6 +40,9 @@ pub(crate) const TEST: &[Need] = &[
     ("openssl", "openssl"),
     ("xz", "xz-utils"),
     ("zstd", "zstd"),
+    ("ufw", "ufw"),
+    ("firewalld", "firewalld"),
+    ("dbus-daemon", "dbus"),
     ("chromium", "chromium"),
     ("certutil", "libnss3-tools"),
 ];
