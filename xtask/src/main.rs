@@ -25,8 +25,9 @@ usage: cargo xtask COMMAND
                        a container from nothing to its first answer, beside Docker and runc
   bench proxy [--rounds N] [--seconds N] [--binary LINKSPAN]
                        CPU time of a request, beside nginx and haproxy
-  bench net [--only PART] [--seconds N] [--binary LINKSPAN]
-                       attach, networks, ports, nat, localhost and names, beside Docker, haproxy and dnsmasq
+  bench net [--only PART] [--full] [--seconds N] [--binary LINKSPAN]
+                       attach, networks, ports, nat, localhost and names, beside Docker, podman, docker-proxy, haproxy,
+                       dnsmasq and aardvark-dns; --full: up to a thousand containers and networks (an hour)
   packages             install the Debian packages that the commands above need";
 
 fn main() -> ExitCode {

@@ -29,11 +29,20 @@ pub(crate) fn output(command: &mut Command) -> Outcome<String> {
     Err(format!("`{}`: {}: {}", shown(command), output.status, told.trim()).into())
 }
 
-/// A program of this name on `PATH`, or in the sbin folders that a plain user's `PATH` leaves out.
+/// A program of this name on `PATH`, or in folders that a plain user's `PATH` leaves out: sbin, and podman's own.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
-        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
+        .chain(
+            [
+                "/usr/local/sbin",
+                "/usr/sbin",
+                "/sbin",
+                "/usr/lib/podman",
+                "/usr/libexec/podman",
+            ]
+            .map(PathBuf::from),
+        )
         .map(|folder| folder.join(name))
         .find(|file| file.is_file())
 }

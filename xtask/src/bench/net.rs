@@ -1,9 +1,10 @@
-//! What networks cost: containers attached, ports published, connections through them, names, beside Docker and others.
+//! What networks cost: containers attached, ports published, connections through them, names, beside Docker, podman and others.
 //!
 //! Each part is measured at several sizes, so that a cost that grows shows: the last column is a size's cost by the
 //! first one's.
 
 mod attach;
+mod engine;
 mod flows;
 mod names;
 mod ports;
@@ -12,10 +13,11 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use super::start::Docker;
 use super::{Options, millis, private};
 use crate::daemon::Daemon;
 use crate::{Failure, Outcome, images, packages, program};
+
+use engine::Engine;
 
 /// What the peers take beside the suite's packages.
 const PEERS: &[packages::Need] = &[
@@ -25,7 +27,36 @@ const PEERS: &[packages::Need] = &[
     ("haproxy", "haproxy"),
     ("dnsmasq", "dnsmasq-base"),
     ("dnsperf", "dnsperf"),
+    ("podman", "podman"),
+    ("netavark", "netavark"),
+    ("aardvark-dns", "aardvark-dns"),
 ];
+
+/// How many of each there are when more are measured: what ends within ten minutes, or all.
+struct Sizes {
+    containers: [usize; 3],
+    networks: [usize; 3],
+    /// Other engines take minutes for a thousand containers; Docker's pools hold 31 networks.
+    their_containers: [usize; 2],
+    their_networks: [usize; 2],
+    /// Published one by one.
+    their_ports: [u16; 2],
+}
+
+const SHORT: Sizes = Sizes {
+    containers: [0, 50, 200],
+    networks: [0, 50, 200],
+    their_containers: [0, 30],
+    their_networks: [0, 20],
+    their_ports: [1, 100],
+};
+const FULL: Sizes = Sizes {
+    containers: [0, 100, 990],
+    networks: [0, 100, 990],
+    their_containers: [0, 100],
+    their_networks: [0, 20],
+    their_ports: [1, 500],
+};
 
 /// A part of the benchmark.
 type Part = fn(&Bench) -> Outcome;
@@ -38,10 +69,11 @@ const PARTS: [(&str, Part); 6] = [
     ("names", names::run),
 ];
 
-/// The machine that is measured: a Linkspan daemon, a Docker daemon where one runs, and a neighbour in the LAN.
+/// The machine that is measured: a Linkspan daemon, other engines where they run, and a neighbour in the LAN.
 struct Bench {
     daemon: Daemon,
-    docker: Option<Docker>,
+    engines: Vec<Engine>,
+    sizes: &'static Sizes,
     /// Of one measurement.
     seconds: u64,
 }
@@ -68,14 +100,12 @@ pub(crate) fn run(options: &Options) -> Outcome {
             .arg(&archive)
             .stdout(Stdio::null()),
     )?;
-    // A host on which it doesn't run is no reason to measure nothing.
-    let docker = Docker::start(&daemon.state).and_then(|docker| docker.load(&archive).map(|()| docker));
-    if let Err(Failure(why)) = &docker {
-        println!("SKIP docker: {why}");
-    }
+    // A host on which others don't run is no reason to measure nothing.
+    let engines = Engine::all(&daemon.state, &archive);
     let bench = Bench {
         daemon,
-        docker: docker.ok(),
+        engines,
+        sizes: if options.full { &FULL } else { &SHORT },
         seconds: options.seconds,
     };
     let wanted = |name: &str| options.only.as_deref().is_none_or(|only| only == name);
@@ -94,7 +124,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     if measured.is_err() {
         eprintln!("── the daemon's log\n{}", bench.daemon.log());
     }
-    drop(bench.docker);
+    drop(bench.engines);
     let stopped = bench.daemon.stop(&mut child);
     bench.daemon.remove()?;
     measured.and(stopped)

@@ -4,22 +4,15 @@ use std::fmt::Write;
 use std::process::Command;
 use std::time::Instant;
 
+use super::engine::Engine;
 use super::{Bench, WEB, line};
 use crate::bench::{median, millis};
 use crate::{Outcome, program};
 
-/// Containers that are there before those that are measured.
-const CONTAINERS: [usize; 3] = [0, 100, 990];
-/// Docker takes minutes for a thousand.
-const DOCKER_MOST: usize = 100;
 /// Measured at once, so that what `up` itself takes counts little.
 const BATCH: usize = 10;
 /// So many are started at once until they are there.
 const STEP: usize = 100;
-/// Networks that are there before those that are measured.
-const NETWORKS: [usize; 3] = [0, 100, 990];
-/// Docker's pools hold 31 networks.
-const DOCKER_NETWORKS: [usize; 2] = [0, 20];
 
 /// Containers on one network, from nothing to running.
 pub(super) fn containers(bench: &Bench) -> Outcome {
@@ -35,7 +28,7 @@ pub(super) fn containers(bench: &Bench) -> Outcome {
     let mut first = f64::NAN;
     let mut links = f64::NAN;
     let mut filled = 1;
-    for there in CONTAINERS {
+    for there in bench.sizes.containers {
         while filled < there {
             filled = there.min(filled + STEP);
             bench.up(&site(filled))?;
@@ -43,7 +36,7 @@ pub(super) fn containers(bench: &Bench) -> Outcome {
         let each = bench.up(&site(there.max(1) + BATCH))? / BATCH as f64;
         // Of that, the links alone, as the kernel makes them: what it takes one by one.
         let bare = bare_links(there)?;
-        if there == CONTAINERS[0] {
+        if there == 0 {
             (first, links) = (each, bare);
         }
         line("linkspan, containers", there.max(1), each, "ms", first);
@@ -56,39 +49,41 @@ pub(super) fn containers(bench: &Bench) -> Outcome {
         );
     }
     println!("  all of them down: {:.1} s", bench.down()? / 1000.0);
-    let Some(docker) = &bench.docker else {
-        return Ok(());
-    };
+    for engine in &bench.engines {
+        theirs(bench, engine)?;
+    }
+    Ok(())
+}
+
+/// The same with another engine, which starts them one by one.
+fn theirs(bench: &Bench, engine: &Engine) -> Outcome {
     let mut number = 0;
     let mut more = |count: usize| -> Outcome<f64> {
         let clock = Instant::now();
         for _ in 0..count {
             number += 1;
-            let name = format!("bench-{number}");
-            program::output(&mut docker.command(&[
-                "run",
-                "-d",
-                "--name",
-                &name,
-                "busybox:test",
-                "sleep",
-                "100000",
-            ]))?;
+            engine.run(&format!("bench-{number}"), &[], &["sleep", "100000"])?;
         }
         Ok(millis(clock.elapsed()))
     };
     more(1)?;
     let mut first = f64::NAN;
-    for there in CONTAINERS.into_iter().filter(|there| *there <= DOCKER_MOST) {
+    for there in bench.sizes.their_containers {
         more(there.saturating_sub(BATCH + 1))?;
         let each = more(BATCH)? / BATCH as f64;
-        if there == CONTAINERS[0] {
+        if there == 0 {
             first = each;
         }
-        line("docker run -d", there.max(1), each, "ms", first);
+        line(
+            &format!("{} run -d", engine.name()),
+            there.max(1),
+            each,
+            "ms",
+            first,
+        );
     }
     let names: Vec<String> = (1..=number).map(|number| format!("bench-{number}")).collect();
-    program::output(docker.command(&["rm", "-f"]).args(&names)).map(drop)
+    engine.remove(&names)
 }
 
 /// A veth pair whose end is a port of a bridge with so many others, made by `ip`; the median of ten.
@@ -135,43 +130,55 @@ pub(super) fn networks(bench: &Bench) -> Outcome {
     };
     bench.up(&site(1))?;
     let mut first = f64::NAN;
-    for there in NETWORKS {
+    let [_, middle, most] = bench.sizes.networks;
+    for there in bench.sizes.networks {
         let filled = bench.up(&site(there.max(1)))?;
         let each = bench.up(&site(there.max(1) + BATCH))? / BATCH as f64;
-        if there == NETWORKS[0] {
+        if there == 0 {
             first = each;
         }
         line("linkspan, networks", there.max(1), each, "ms", first);
-        if there == NETWORKS[2] {
+        if there == most {
             println!(
                 "  from {} to {there} networks at once: {:.1} s",
-                NETWORKS[1] + BATCH,
+                middle + BATCH,
                 filled / 1000.0
             );
         }
     }
     println!("  all of them down: {:.1} s", bench.down()? / 1000.0);
-    let Some(docker) = &bench.docker else {
-        return Ok(());
-    };
+    for engine in &bench.engines {
+        their_networks(bench, engine)?;
+    }
+    Ok(())
+}
+
+/// Podman makes a bridge only when a container is on it; what it does before is measured.
+fn their_networks(bench: &Bench, engine: &Engine) -> Outcome {
     let mut number = 0;
     let mut more = |count: usize| -> Outcome<f64> {
         let clock = Instant::now();
         for _ in 0..count {
             number += 1;
-            program::output(&mut docker.command(&["network", "create", &format!("bench-{number}")]))?;
+            program::output(&mut engine.command(&["network", "create", &format!("bench-{number}")]))?;
         }
         Ok(millis(clock.elapsed()))
     };
     let mut first = f64::NAN;
-    for there in DOCKER_NETWORKS {
+    for there in bench.sizes.their_networks {
         more(there.saturating_sub(BATCH))?;
         let each = more(BATCH.min(8))? / BATCH.min(8) as f64;
-        if there == DOCKER_NETWORKS[0] {
+        if there == 0 {
             first = each;
         }
-        line("docker network create", there.max(1), each, "ms", first);
+        line(
+            &format!("{} network create", engine.name()),
+            there.max(1),
+            each,
+            "ms",
+            first,
+        );
     }
     let names: Vec<String> = (1..=number).map(|number| format!("bench-{number}")).collect();
-    program::output(docker.command(&["network", "rm"]).args(&names)).map(drop)
+    program::output(engine.command(&["network", "rm"]).args(&names)).map(drop)
 }

@@ -3,10 +3,11 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::engine::Engine;
 use super::{Bench, WEB, line};
 use crate::bench::proxy::{Owned, cpu_seconds, number_after};
 use crate::bench::{median, millis, ninetieth};
@@ -136,32 +137,38 @@ pub(super) fn nat(bench: &Bench) -> Outcome {
         line("linkspan, throughput", size, rate, "MB/s", rate1);
     }
     let _ = bench.down();
-    let Some(docker) = &bench.docker else {
-        return Ok(());
+    let Some((middle1, high1, rate1)) = first else {
+        return failed;
     };
-    let command = serve_file();
-    let publish = format!("0.0.0.0:{PORT}:80");
-    let run = [
-        "run",
-        "-d",
-        "--name",
-        "bench",
-        "-p",
-        &publish,
-        "busybox:test",
-        "sh",
-        "-c",
-        command.trim_matches('\''),
-    ];
-    program::output(&mut docker.command(&run))?;
-    let measured = measure();
-    program::output(&mut docker.command(&["rm", "-f", "bench"]))?;
-    let (middle, high, rate) = measured?;
-    if let Some((middle1, high1, rate1)) = first {
-        println!("the last column: by linkspan's");
-        line("docker, new connection, median", 0, middle, "µs", middle1);
-        line("docker, new connection, 90 %", 0, high, "µs", high1);
-        line("docker, throughput", 0, rate, "MB/s", rate1);
+    println!("the last column: by linkspan's with no others");
+    for engine in &bench.engines {
+        let name = engine.name();
+        // Docker starts a process for each port: ten thousand of them are more than a host has room for.
+        let sizes: &[u16] = match engine {
+            Engine::Docker(_) => &[0],
+            Engine::Podman(_) => &[0, OTHERS],
+        };
+        for others in sizes {
+            let mut more = vec!["-p".to_owned(), format!("0.0.0.0:{PORT}:80")];
+            if *others > 0 {
+                let (from, to) = (PORT + 1, PORT + others);
+                more.extend(["-p".to_owned(), format!("0.0.0.0:{from}-{to}:{from}-{to}")]);
+            }
+            engine.run("bench", &more, &["sh", "-c", serve_file().trim_matches('\'')])?;
+            let measured = measure();
+            engine.remove(&["bench".to_owned()])?;
+            let (middle, high, rate) = measured?;
+            let size = usize::from(*others);
+            line(
+                &format!("{name}, new connection, median"),
+                size,
+                middle,
+                "µs",
+                middle1,
+            );
+            line(&format!("{name}, new connection, 90 %"), size, high, "µs", high1);
+            line(&format!("{name}, throughput"), size, rate, "MB/s", rate1);
+        }
     }
     failed
 }
@@ -170,64 +177,75 @@ pub(super) fn nat(bench: &Bench) -> Outcome {
 struct Contender {
     name: &'static str,
     port: u16,
-    pids: Vec<u32>,
+    pid: u32,
+}
+
+/// Starts one from a port of this host's loopback to port 80 of an address.
+type Start = fn(&Bench, u16, &str) -> Outcome<Child>;
+
+fn docker_proxy(_: &Bench, port: u16, target: &str) -> Outcome<Child> {
+    // It tells by descriptor 3 that it listens.
+    let line = "exec docker-proxy -proto tcp -host-ip 127.0.0.1 -host-port $1 -container-ip $2 -container-port 80 3>/dev/null";
+    let mut command = Command::new("sh");
+    command.args(["-c", line, "sh", &port.to_string(), target]);
+    Ok(command.stdin(Stdio::null()).spawn()?)
+}
+
+fn haproxy(bench: &Bench, port: u16, target: &str) -> Outcome<Child> {
+    let file = bench.daemon.state.join("haproxy-tcp.cfg");
+    fs::write(
+        &file,
+        format!(
+            "global\n  nbthread 1\ndefaults\n  mode tcp\n  timeout client 30s\n  timeout server 30s\n  timeout connect 5s\n\
+             \x20 option splice-auto\nlisten l\n  bind 127.0.0.1:{port}\n  server s {target}:80\n"
+        ),
+    )?;
+    let program = program::find("haproxy").ok_or("no `haproxy` here")?;
+    let mut command = Command::new(program);
+    Ok(command
+        .args(["-db", "-f"])
+        .arg(&file)
+        .stdin(Stdio::null())
+        .spawn()?)
 }
 
 /// Through a port on localhost, which a program forwards.
 pub(super) fn localhost(bench: &Bench) -> Outcome {
-    println!("on localhost, forwarded to one and the same container; the last column: by docker-proxy's");
+    println!("on localhost, forwarded to one and the same container; the last column: by linkspan's");
     bench.up(&format!(
         "containers: {{ web: {{ {WEB}, command: [sh, -c, {}], ports: ['{PORT}:80'] }} }}\n",
         serve_file()
     ))?;
     let (target, _) = bench.container("bench-web-1")?;
     until_served(SocketAddr::from(([127, 0, 0, 1], PORT)))?;
-    let docker_proxy = Owned(
-        Command::new("sh")
-            .args(["-c", "exec docker-proxy -proto tcp -host-ip 127.0.0.1 -host-port 20001 -container-ip $1 -container-port 80 3>/dev/null", "sh", &target])
-            .stdin(Stdio::null())
-            .spawn()?,
-    );
-    let file = bench.daemon.state.join("haproxy-tcp.cfg");
-    fs::write(
-        &file,
-        format!(
-            "global\n  nbthread 1\ndefaults\n  mode tcp\n  timeout client 30s\n  timeout server 30s\n  timeout connect 5s\n\
-             \x20 option splice-auto\nlisten l\n  bind 127.0.0.1:20002\n  server s {target}:80\n"
-        ),
-    )?;
-    let haproxy = program::find("haproxy").ok_or("no `haproxy` here")?;
-    let haproxy = Owned(
-        Command::new(haproxy)
-            .arg("-db")
-            .arg("-f")
-            .arg(&file)
-            .stdin(Stdio::null())
-            .spawn()?,
-    );
     let status = program::output(&mut bench.daemon.linkspan(&["status", "--format", "json"]))?;
     let own = status
         .split_once("\"proxy\"")
         .and_then(|(_, rest)| number_after(rest, "\"pid\":"))
         .and_then(|pid| u32::try_from(pid).ok())
         .ok_or("`linkspan status` names no proxy")?;
-    let contenders = [
-        Contender {
-            name: "docker-proxy",
-            port: 20_001,
-            pids: vec![docker_proxy.0.id()],
-        },
-        Contender {
-            name: "haproxy, TCP with splice",
-            port: 20_002,
-            pids: vec![haproxy.0.id()],
-        },
-        Contender {
-            name: "linkspan",
-            port: PORT,
-            pids: vec![own],
-        },
-    ];
+    let mut contenders = vec![Contender {
+        name: "linkspan",
+        port: PORT,
+        pid: own,
+    }];
+    let mut running = Vec::new();
+    for (name, shown, port, start) in [
+        ("docker-proxy", "docker-proxy", 20_001, docker_proxy as Start),
+        ("haproxy", "haproxy, TCP with splice", 20_002, haproxy as Start),
+    ] {
+        if program::find(name).is_none() {
+            println!("SKIP {name}: not here");
+            continue;
+        }
+        let child = Owned(start(bench, port, &target)?);
+        contenders.push(Contender {
+            name: shown,
+            port,
+            pid: child.0.id(),
+        });
+        running.push(child);
+    }
     let mut rates = vec![Vec::new(); contenders.len()];
     let mut costs = vec![Vec::new(); contenders.len()];
     let mut news = vec![Vec::new(); contenders.len()];
@@ -237,10 +255,10 @@ pub(super) fn localhost(bench: &Bench) -> Outcome {
             if round == 0 {
                 until_served(address)?;
             }
-            let before = cpu_seconds(&contender.pids)?;
+            let before = cpu_seconds(&[contender.pid])?;
             let clock = Instant::now();
             let rate = throughput(address, bench.seconds)?;
-            let used = cpu_seconds(&contender.pids)? - before;
+            let used = cpu_seconds(&[contender.pid])? - before;
             rates[index].push(rate);
             costs[index].push(used * 1e9 / (rate * 1e6 * millis(clock.elapsed()) / 1000.0));
             news[index].extend(connect_and_fetch(address)?);

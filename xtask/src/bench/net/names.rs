@@ -1,7 +1,9 @@
-//! Names of containers, asked for by `dnsperf` in a container's place, beside dnsmasq with the same names.
+//! Names of containers, asked for by `dnsperf` in a container's place, beside dnsmasq and podman's aardvark-dns with
+//! the same names.
 
 use std::fmt::Write;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -23,8 +25,57 @@ struct Contender {
     port: &'static str,
 }
 
+/// Starts one on an address and a port, with the command that begins it.
+type Start = fn(&Path, &str, &str, Command) -> Outcome<Owned>;
+
+/// With the names in a file of hosts.
+fn dnsmasq(state: &Path, address: &str, port: &str, mut command: Command) -> Outcome<Owned> {
+    let hosts: String = (0..NAMES)
+        .map(|index| format!("10.99.0.{} c{index}\n", index + 1))
+        .collect();
+    let known = state.join("hosts");
+    fs::write(&known, hosts)?;
+    let child = command
+        .args(["-k", "-C", "/dev/null", "-R", "-h", "-u", "root", "-p", port])
+        .args(["--bind-interfaces", "-T", "5"])
+        .arg(format!("--listen-address={address}"))
+        .arg(format!("--addn-hosts={}", known.display()))
+        .stdin(Stdio::null())
+        .spawn()?;
+    Ok(Owned(child))
+}
+
+/// With the names as podman writes them down. It answers only whom it knows, so whoever asks is among them. It goes on in
+/// the background, and ends with the namespace of processes that the benchmark has to itself.
+fn aardvark(state: &Path, address: &str, port: &str, mut command: Command) -> Outcome<Owned> {
+    let folder = state.join("aardvark");
+    fs::create_dir_all(&folder)?;
+    let mut network = format!("{address}\n");
+    for index in 0..NAMES {
+        let ip = match index {
+            0 => address.to_owned(),
+            _ => format!("10.99.0.{}", index + 1),
+        };
+        let _ = writeln!(network, "{index:064x} {ip}  c{index}");
+    }
+    fs::write(folder.join("bench"), network)?;
+    let child = command
+        .arg("--config")
+        .arg(&folder)
+        .args(["--port", port, "run"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    Ok(Owned(child))
+}
+
 pub(super) fn run(bench: &Bench) -> Outcome {
-    println!("queries for {NAMES} names of containers; the last column: by dnsmasq's");
+    println!("queries for {NAMES} names of containers; the last column: by linkspan's");
+    if program::find("dnsperf").is_none() {
+        println!("SKIP: no `dnsperf` here");
+        return Ok(());
+    }
     let mut site = "containers:\n".to_owned();
     for index in 0..NAMES {
         let _ = writeln!(site, "  c{index}: {{ {WEB} }}");
@@ -43,58 +94,45 @@ pub(super) fn run(bench: &Bench) -> Outcome {
         .ok_or("the container has no name server")?
         .to_owned();
     let mut queries = String::new();
-    let mut hosts = String::new();
     for index in 0..NAMES {
         let _ = writeln!(queries, "c{index} A");
-        let _ = writeln!(hosts, "10.99.0.{} c{index}", index + 1);
     }
-    let (asked, known) = (
-        bench.daemon.state.join("queries"),
-        bench.daemon.state.join("hosts"),
-    );
+    let asked = bench.daemon.state.join("queries");
     fs::write(&asked, queries)?;
-    fs::write(&known, hosts)?;
     let inside = |program: &str| {
         let mut command = Command::new("nsenter");
         command.args(["-t", &pid.to_string(), "-n", program]);
         command
     };
     // In the same place, so that the way there is no shorter than by a network: its own address.
-    let dnsmasq = program::find("dnsmasq").ok_or("no `dnsmasq` here")?;
-    let _dnsmasq = Owned(
-        inside(&dnsmasq.display().to_string())
-            .args([
-                "-k",
-                "-C",
-                "/dev/null",
-                "-R",
-                "-h",
-                "-u",
-                "root",
-                "-p",
-                "5300",
-                "--bind-interfaces",
-                "-T",
-                "5",
-            ])
-            .arg(format!("--listen-address={address}"))
-            .arg(format!("--addn-hosts={}", known.display()))
-            .stdin(Stdio::null())
-            .spawn()?,
-    );
+    let mut contenders = vec![Contender {
+        name: "linkspan",
+        server,
+        port: "53",
+    }];
+    let mut running = Vec::new();
+    for (name, port, start) in [
+        ("dnsmasq", "5300", dnsmasq as Start),
+        ("aardvark-dns", "5301", aardvark as Start),
+    ] {
+        let Some(program) = program::find(name) else {
+            println!("SKIP {name}: not here");
+            continue;
+        };
+        let started = start(
+            &bench.daemon.state,
+            &address,
+            port,
+            inside(&program.display().to_string()),
+        );
+        running.push(started?);
+        contenders.push(Contender {
+            name,
+            server: address.clone(),
+            port,
+        });
+    }
     thread::sleep(Duration::from_millis(500));
-    let contenders = [
-        Contender {
-            name: "dnsmasq",
-            server: address,
-            port: "5300",
-        },
-        Contender {
-            name: "linkspan",
-            server,
-            port: "53",
-        },
-    ];
     let mut measured: Vec<[Vec<f64>; 3]> = vec![Default::default(); contenders.len()];
     for _ in 0..3 {
         for (index, contender) in contenders.iter().enumerate() {

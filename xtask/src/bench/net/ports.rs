@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::engine::Engine;
 use super::flows::in_lan;
 use super::{Bench, WEB, line};
 use crate::bench::millis;
-use crate::{Failure, Outcome, program};
+use crate::{Failure, Outcome};
 
 /// First host port.
 const FIRST: u16 = 20_000;
@@ -63,27 +64,34 @@ pub(super) fn run(bench: &Bench) -> Outcome {
         }
         let _ = bench.down();
     }
-    let Some(docker) = &bench.docker else {
-        return Ok(());
-    };
+    for engine in &bench.engines {
+        theirs(bench, engine)?;
+    }
+    failed
+}
+
+fn theirs(bench: &Bench, engine: &Engine) -> Outcome {
     let mut first = f64::NAN;
-    for count in SINGLE {
-        let mut command = docker.command(&["run", "-d", "--name", "bench"]);
-        for port in FIRST..FIRST + count {
-            command.args(["-p", &format!("0.0.0.0:{port}:80")]);
-        }
-        command.arg("busybox:test");
+    for count in bench.sizes.their_ports {
+        let published = (FIRST..FIRST + count).map(|port| format!("0.0.0.0:{port}:80"));
+        let more: Vec<String> = published.flat_map(|port| ["-p".to_owned(), port]).collect();
         let clock = Instant::now();
-        program::output(&mut command)?;
+        engine.run("bench", &more, &[])?;
         reach(&[FIRST, FIRST + count - 1])?;
         let took = millis(clock.elapsed());
         if count == 1 {
             first = took;
         }
-        line("docker run -d -p … -p …", count.into(), took, "ms", first);
-        program::output(&mut docker.command(&["rm", "-f", "bench"]))?;
+        line(
+            &format!("{} run -d -p … -p …", engine.name()),
+            count.into(),
+            took,
+            "ms",
+            first,
+        );
+        engine.remove(&["bench".to_owned()])?;
     }
-    failed
+    Ok(())
 }
 
 fn told(bench: &Bench) -> Outcome {
