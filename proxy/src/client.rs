@@ -21,6 +21,8 @@ pub(crate) struct Client {
     /// Absent on a plain connection.
     pub(crate) tls: Option<Tls>,
     pub(crate) clock: Rc<Clock>,
+    /// The peer's address as text, which every line of the access log has.
+    address: String,
     origin: RefCell<Option<Origin>>,
     /// Counted for as long as anything of the connection lives, tunnels included.
     _open: Open,
@@ -53,11 +55,16 @@ impl Client {
         Self {
             worker,
             peer,
+            address: peer.ip().to_canonical().to_string(),
             tls,
             clock: Rc::new(Clock::new()),
             origin: RefCell::new(None),
             _open: open,
         }
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     pub(crate) fn https(&self) -> bool {

@@ -136,11 +136,16 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, https: bool) {
             Ok((stream, peer)) => {
                 let open = Open::count(&worker.shared);
                 let own = Rc::clone(&worker);
-                worker.tasks.spawn_local(async move {
-                    if let Err(error) = connect(own, open, stream, peer, https).await {
-                        debug!(%peer, %error, "connection ended");
-                    }
-                });
+                // Two tasks of two sizes: what TLS and HTTP/2 need isn't there where they aren't spoken.
+                if https {
+                    worker.tasks.spawn_local(async move {
+                        ended(peer, secure(own, open, stream, peer).await);
+                    });
+                } else {
+                    worker.tasks.spawn_local(async move {
+                        ended(peer, plain(own, open, stream, peer).await);
+                    });
+                }
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
@@ -158,35 +163,59 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn connect(
+fn ended(peer: std::net::SocketAddr, end: io::Result<()>) {
+    if let Err(error) = end {
+        debug!(%peer, %error, "connection ended");
+    }
+}
+
+async fn plain(
     worker: Rc<Worker>,
     open: Open,
     stream: TcpStream,
     peer: std::net::SocketAddr,
-    https: bool,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let limits: Limits = *worker.world().limits();
-    if !https {
-        let client = Client::new(worker, open, peer, None);
-        return h1::server::serve(Transport::Plain(stream), Rc::new(client), limits).await;
-    }
-    let world = worker.world();
-    let handshake = tls::accept(stream, Arc::clone(&worker.shared.tls), &world);
-    let deadline = Duration::from_millis(limits.head_ms);
-    let accepted = tokio::select! {
-        done = tokio::time::timeout(deadline, handshake) => done.map_err(|_| io::ErrorKind::TimedOut)??,
-        () = worker.draining.cancelled() => return Ok(()),
+    let client = Rc::new(Client::new(worker, open, peer, None));
+    h1::server::serve(Transport::Plain(stream), client, limits).await
+}
+
+async fn secure(
+    worker: Rc<Worker>,
+    open: Open,
+    stream: TcpStream,
+    peer: std::net::SocketAddr,
+) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let limits: Limits = *worker.world().limits();
+    // Boxed, as is HTTP/2, so that what remains of the task when these are over is small.
+    let Some(accepted) = Box::pin(shake_hands(&worker, stream, limits)).await? else {
+        return Ok(());
     };
-    drop(world);
     let tls = Tls {
         server_name: accepted.server_name,
         identity: accepted.identity,
     };
     let client = Rc::new(Client::new(worker, open, peer, Some(tls)));
     if accepted.http2 {
-        connection::http2(accepted.stream, client, limits).await
+        Box::pin(connection::http2(accepted.stream, client, limits)).await
     } else {
         h1::server::serve(Transport::tls(accepted.stream), client, limits).await
+    }
+}
+
+/// `None` when the proxy drains before it is done.
+async fn shake_hands(
+    worker: &Worker,
+    stream: TcpStream,
+    limits: Limits,
+) -> io::Result<Option<tls::Accepted>> {
+    let world = worker.world();
+    let handshake = tls::accept(stream, Arc::clone(&worker.shared.tls), &world);
+    let deadline = Duration::from_millis(limits.head_ms);
+    tokio::select! {
+        done = tokio::time::timeout(deadline, handshake) => Ok(Some(done.map_err(|_| io::ErrorKind::TimedOut)??)),
+        () = worker.draining.cancelled() => Ok(None),
     }
 }

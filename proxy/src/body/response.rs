@@ -16,6 +16,8 @@ use crate::upstream::pool::Lease;
 /// A response body as the client's connection reads it. Writes the request's line in the access log when it is dropped.
 pub(crate) struct ResponseBody {
     source: Answer,
+    /// The upstream broke off. Told a turn later, so that what came before is on its way by then.
+    broken: Option<BoxError>,
     record: Option<Record>,
 }
 
@@ -34,6 +36,7 @@ impl ResponseBody {
         let source = Answer::Own((!text.is_empty()).then_some(text));
         let mut body = Self {
             source,
+            broken: None,
             record: Some(record),
         };
         body.finish_if_ended();
@@ -44,6 +47,7 @@ impl ResponseBody {
     pub(crate) fn none() -> Self {
         Self {
             source: Answer::Own(None),
+            broken: None,
             record: None,
         }
     }
@@ -54,6 +58,7 @@ impl ResponseBody {
                 body,
                 lease: Some(lease),
             },
+            broken: None,
             record: Some(record),
         };
         body.finish_if_ended();
@@ -112,28 +117,41 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
+        if let Some(error) = this.broken.take() {
+            // The client's connection is cut (HTTP/1.1) or its stream reset (HTTP/2): it must not take this for the end.
+            this.finish(Outcome::UpstreamTruncated);
+            return Poll::Ready(Some(Err(error)));
+        }
         let frame = match &mut this.source {
             Answer::Own(text) => text.take().map(|text| Ok(Frame::data(text))),
             Answer::Upstream { body, .. } => {
                 ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map(hop_by_hop::plain_trailers))
             }
         };
-        match &frame {
-            None => this.finish(Outcome::Ok),
-            // The client's connection is cut (HTTP/1.1) or its stream reset (HTTP/2): it must not take this for the end.
-            Some(Err(_)) => this.finish(Outcome::UpstreamTruncated),
+        Poll::Ready(match frame {
+            None => {
+                this.finish(Outcome::Ok);
+                None
+            }
+            Some(Err(error)) => {
+                // A stream that is reset takes along what the HTTP/2 library has not sent yet.
+                this.broken = Some(error);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             Some(Ok(frame)) => {
                 if let (Some(data), Some(record)) = (frame.data_ref(), &mut this.record) {
                     record.sent(data.len() as u64);
                 }
                 this.finish_if_ended();
+                Some(Ok(frame))
             }
-        }
-        Poll::Ready(frame)
+        })
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
+            _ if self.broken.is_some() => false,
             Answer::Own(text) => text.is_none(),
             Answer::Upstream { body, .. } => body.is_end_stream(),
         }

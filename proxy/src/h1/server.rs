@@ -181,8 +181,8 @@ impl Connection {
         };
         let client = Rc::clone(&self.client);
         let reply = {
-            let serving = forward::serve(&client, Request::from_parts(parts, body), interim);
-            let mut serving = pin!(serving);
+            // Pinned where it is made: what is moved takes its room twice.
+            let mut serving = pin!(forward::serve(&client, Request::from_parts(parts, body), interim));
             poll_fn(|cx| match serving.as_mut().poll(cx) {
                 Poll::Ready(reply) => Poll::Ready(Ok(reply)),
                 Poll::Pending => self.poll_meanwhile(cx).map(Err),

@@ -1,7 +1,6 @@
 //! One JSON line for each request, written when the last of it is dropped, so that cancelled requests are told too.
 
 use std::cell::RefCell;
-use std::fmt::Write as _;
 use std::io::Write;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -125,19 +124,17 @@ impl Record {
     fn line(&self, out: &mut Vec<u8>) {
         let mut line = Line { out, first: true };
         line.out.push(b'{');
-        line.field("time")
-            .quoted(&self.client.worker.log.timestamp(self.time));
-        line.field("id")
-            .quoted(&String::from_utf8_lossy(self.id.as_bytes()));
-        line.field("client")
-            .quoted_display(&self.client.peer.ip().to_canonical());
-        let host = self
-            .host
-            .as_ref()
-            .map(|host| String::from_utf8_lossy(host.as_bytes()));
+        line.field("time");
+        self.client.worker.log.timestamp(self.time, line.out);
+        line.field("id").text(self.id.as_bytes());
+        line.field("client").quoted(self.client.address());
+        let host = self.host.as_ref().map(HeaderValue::as_bytes);
         // The authority of an absolute target overrules the field, here as in the router.
-        let authority = self.uri.authority().map(|authority| authority.as_str().into());
-        line.field("host").quoted(&authority.or(host).unwrap_or_default());
+        let authority = self
+            .uri
+            .authority()
+            .map(|authority| authority.as_str().as_bytes());
+        line.field("host").text(authority.or(host).unwrap_or_default());
         line.field("method").quoted(self.method.as_str());
         let path = self
             .uri
@@ -196,8 +193,8 @@ struct Second {
 }
 
 impl Second {
-    /// `2026-01-31T12:00:00.123Z`.
-    fn timestamp(&mut self, time: SystemTime) -> String {
+    /// Writes `"2026-01-31T12:00:00.123Z"`.
+    fn timestamp(&mut self, time: SystemTime, out: &mut Vec<u8>) {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let second = since.as_secs();
         if self.since_epoch != second || self.text.is_empty() {
@@ -207,7 +204,11 @@ impl Second {
                 .and_then(|second| jiff::Timestamp::from_second(second).ok());
             self.text = time.unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%S").to_string();
         }
-        format!("{}.{:03}Z", self.text, since.subsec_millis())
+        let millis = since.subsec_millis();
+        let digit = |place: u32| b'0' + (millis / place % 10) as u8;
+        out.push(b'"');
+        out.extend_from_slice(self.text.as_bytes());
+        out.extend_from_slice(&[b'.', digit(100), digit(10), digit(1), b'Z', b'"']);
     }
 }
 
@@ -229,20 +230,32 @@ impl Line<'_> {
         self
     }
 
-    fn number(&mut self, number: u64) {
-        // Writing to memory can't fail.
-        write!(self.out, "{number}").ok();
+    fn number(&mut self, mut number: u64) {
+        let mut digits = [0; 20];
+        let mut at = digits.len();
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        self.out.extend_from_slice(&digits[at..]);
     }
 
     fn quoted(&mut self, text: &str) {
+        self.text(text.as_bytes());
+    }
+
+    /// What is not UTF-8 is replaced.
+    fn text(&mut self, text: &[u8]) {
         self.out.push(b'"');
-        if text
-            .bytes()
-            .all(|b| b >= b' ' && b != b'"' && b != b'\\' && b != 0x7f)
-        {
-            self.out.extend_from_slice(text.as_bytes());
+        let plain = |b: &u8| (b' '..=b'~').contains(b) && *b != b'"' && *b != b'\\';
+        if text.iter().all(plain) {
+            self.out.extend_from_slice(text);
         } else {
-            for c in text.chars() {
+            for c in String::from_utf8_lossy(text).chars() {
                 match c {
                     '"' | '\\' => self.out.extend_from_slice(&[b'\\', c as u8]),
                     c if c < ' ' || c == '\x7f' => {
@@ -253,12 +266,6 @@ impl Line<'_> {
             }
         }
         self.out.push(b'"');
-    }
-
-    fn quoted_display(&mut self, value: &dyn std::fmt::Display) {
-        let mut text = String::new();
-        write!(text, "{value}").ok();
-        self.quoted(&text);
     }
 }
 
@@ -279,8 +286,8 @@ impl LogBuffer {
         }
     }
 
-    fn timestamp(&self, time: SystemTime) -> String {
-        self.second.borrow_mut().timestamp(time)
+    fn timestamp(&self, time: SystemTime, out: &mut Vec<u8>) {
+        self.second.borrow_mut().timestamp(time, out);
     }
 
     fn write(&self, line: impl FnOnce(&mut Vec<u8>)) {
@@ -331,7 +338,9 @@ mod tests {
             (1_700_000_001_000, "2023-11-14T22:13:21.000Z"),
             (0, "1970-01-01T00:00:00.000Z"),
         ] {
-            assert_eq!(second.timestamp(UNIX_EPOCH + Duration::from_millis(millis)), text);
+            let mut out = Vec::new();
+            second.timestamp(UNIX_EPOCH + Duration::from_millis(millis), &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), format!("\"{text}\""));
         }
     }
 }

@@ -59,7 +59,8 @@ impl Origin {
         let value =
             |text: &str| HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
         Self {
-            host: host.clone(),
+            // A copy, for it is kept as long as the connection, and the buffer that the head came in should not be.
+            host: value(text),
             address: value(&address.to_string()),
             proto: HeaderValue::from_static(proto),
             port: value(port),

@@ -17,9 +17,14 @@ pub(crate) fn assign(headers: &mut HeaderMap, random: impl FnOnce() -> u128) -> 
         return id.clone();
     }
     let id =
-        HeaderValue::try_from(format!("{:032x}", random())).unwrap_or_else(|_| HeaderValue::from_static("-"));
+        HeaderValue::from_bytes(&hexadecimal(random())).unwrap_or_else(|_| HeaderValue::from_static("-"));
     headers.insert(X_REQUEST_ID, id.clone());
     id
+}
+
+fn hexadecimal(number: u128) -> [u8; 32] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    std::array::from_fn(|at| DIGITS[(number >> ((31 - at) * 4) & 0xf) as usize])
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ const SENT_MAX: u32 = 5;
 pub(crate) struct Outgoing {
     /// As it was when it came, but for the Host, which is written for each endpoint.
     head: Parts,
-    /// For endpoints that are sent the client's.
+    /// The client's Host, while another one stands in the head.
     host: Option<HeaderValue>,
     payload: Payload,
     /// It can't be sent again, whatever happens.
@@ -76,7 +76,7 @@ impl Outgoing {
         };
         head.version = Version::HTTP_11;
         Self {
-            host: head.headers.get(HOST).cloned(),
+            host: None,
             head,
             payload,
             spent: false,
@@ -119,13 +119,7 @@ impl Outgoing {
         endpoint: &Endpoint,
     ) -> Result<Response<Incoming>, Failure> {
         let body = self.body(endpoint)?;
-        let host = match &endpoint.place {
-            Place::External(external) => Some(external.host_field.clone()),
-            Place::Container(_) => self.host.clone(),
-        };
-        if let Some(host) = host {
-            self.head.headers.insert(HOST, host);
-        }
+        self.address(endpoint);
         match connection {
             Connection::Http1 { connection, .. } => {
                 let interim = &self.interim;
@@ -159,6 +153,24 @@ impl Outgoing {
                         let broken = error.is_parse();
                         Err(self.failure(endpoint, error, broken, is_unsent))
                     }
+                }
+            }
+        }
+    }
+
+    /// Writes the Host that this endpoint is sent.
+    fn address(&mut self, endpoint: &Endpoint) {
+        match &endpoint.place {
+            Place::External(external) => {
+                let theirs = external.host_field.clone();
+                let before = self.head.headers.insert(HOST, theirs);
+                if self.host.is_none() {
+                    self.host = before;
+                }
+            }
+            Place::Container(_) => {
+                if let Some(host) = self.host.take() {
+                    self.head.headers.insert(HOST, host);
                 }
             }
         }
