@@ -85,6 +85,7 @@ fn routes(desired: &Desired) -> Vec<feed::Route> {
                     }
                 },
                 allow: route.allow.clone(),
+                middleware: route.middleware.clone(),
             })
             .collect()
     };

@@ -2,6 +2,8 @@
 
 use http::StatusCode;
 
+use crate::middleware::paths::PathError;
+
 /// Any cause.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -30,6 +32,8 @@ pub(crate) enum Kind {
     BadRequest(&'static str),
     #[error("bad request: {why}")]
     Malformed { status: StatusCode, why: String },
+    #[error("bad request: {0}")]
+    Path(PathError),
     #[error("no site here is called `{0}`")]
     UnknownHost(String),
     #[error("`{0}` has no route for this path")]
@@ -100,6 +104,7 @@ impl Failure {
         match self.kind {
             Kind::BadRequest(_)
             | Kind::Malformed { .. }
+            | Kind::Path(_)
             | Kind::UnknownHost(_)
             | Kind::NoRoute(_)
             | Kind::Misdirected(_)
@@ -108,6 +113,29 @@ impl Failure {
             | Kind::ClientGone => Side::Client,
             Kind::HoldFull { .. } => Side::Linkspan,
             _ => Side::Upstream,
+        }
+    }
+
+    /// Why, in a word, for the access log.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self.kind {
+            Kind::BadRequest(_) => "bad_request",
+            Kind::Malformed { .. } => "malformed",
+            Kind::Path(_) => "path",
+            Kind::UnknownHost(_) => "unknown_host",
+            Kind::NoRoute(_) => "no_route",
+            Kind::Misdirected(_) => "misdirected",
+            Kind::Method(_) => "method",
+            Kind::Forbidden => "address",
+            Kind::Down(_) => "down",
+            Kind::Starting { .. } => "starting",
+            Kind::HoldFull { .. } => "hold_full",
+            Kind::Connect { .. } => "connect",
+            Kind::ConnectTimeout { .. } => "connect_timeout",
+            Kind::Resolve { .. } => "resolve",
+            Kind::Cut { .. } => "cut",
+            Kind::Protocol { .. } => "protocol",
+            Kind::ClientGone => "client_gone",
         }
     }
 
@@ -122,7 +150,7 @@ impl Failure {
 
     pub(crate) fn status(&self) -> StatusCode {
         match self.kind {
-            Kind::BadRequest(_) | Kind::ClientGone => StatusCode::BAD_REQUEST,
+            Kind::BadRequest(_) | Kind::Path(_) | Kind::ClientGone => StatusCode::BAD_REQUEST,
             Kind::Malformed { status, .. } => status,
             Kind::UnknownHost(_) | Kind::NoRoute(_) => StatusCode::NOT_FOUND,
             Kind::Misdirected(_) => StatusCode::MISDIRECTED_REQUEST,

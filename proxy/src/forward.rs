@@ -33,8 +33,9 @@ use crate::client::Client;
 use crate::error::{Failure, Kind};
 pub(crate) use crate::interim::Interim;
 use crate::middleware::access_log::Record;
+use crate::middleware::forwarded::X_FORWARDED_PREFIX;
 use crate::middleware::hop_by_hop::{self, Said};
-use crate::middleware::{allow, max_forwards, redirect, request_id};
+use crate::middleware::{Middleware, allow, max_forwards, redirect, request_id};
 use crate::router::Found;
 use crate::tunnel::{self, Tunnel};
 use crate::upstream::pool::Lease;
@@ -103,6 +104,7 @@ pub(crate) async fn serve(client: &Rc<Client>, mut request: Request<Incoming>, i
             },
             Ok(Answer::Options) => {
                 record.status(StatusCode::OK);
+                record.reason("max_forwards");
                 let mut response = Response::new(ResponseBody::own("", record));
                 response
                     .headers_mut()
@@ -111,6 +113,7 @@ pub(crate) async fn serve(client: &Rc<Client>, mut request: Request<Incoming>, i
             }
             Ok(Answer::Redirect { status, location }) => {
                 record.status(status);
+                record.reason("redirect");
                 let mut response = Response::new(ResponseBody::own("", record));
                 *response.status_mut() = status;
                 response.headers_mut().insert(LOCATION, location);
@@ -201,7 +204,8 @@ async fn answer(
     if !max_forwards::may_pass(&method, request.headers_mut()) {
         return Ok(Answer::Options);
     }
-    let (head, body, wanted) = prepare(client, &name, request);
+    let (mut head, body, wanted) = prepare(client, &name, request);
+    change(&mut head, &world.routes[route].middleware)?;
     let mut outgoing = Outgoing::new(head, body, interim, progress, world.limits());
     let destination = Destination {
         world,
@@ -259,6 +263,23 @@ fn prepare(
         head.headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
     (head, body, wanted)
+}
+
+/// What the route changes of it.
+fn change(head: &mut Parts, middleware: &Middleware) -> Result<(), Failure> {
+    // `*` is no path, and stays what it is.
+    let path = head.uri.path_and_query().filter(|path| path.as_str() != "*");
+    if let (Some(paths), Some(path)) = (&middleware.paths, path) {
+        let changed = paths.apply(path).map_err(Kind::Path)?;
+        head.uri = Uri::from(changed.path);
+        if let Some(prefix) = changed
+            .stripped
+            .and_then(|prefix| HeaderValue::try_from(prefix).ok())
+        {
+            head.headers.insert(X_FORWARDED_PREFIX, prefix);
+        }
+    }
+    Ok(())
 }
 
 fn wanted(request: &mut Request<Incoming>, said: &Said, client: &Client) -> Option<Wanted> {

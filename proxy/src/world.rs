@@ -10,6 +10,7 @@ use linkspan_api::feed::{self, Forward, Limits, Service, Snapshot, SocketId, Soc
 use rustls::pki_types::ServerName;
 use tokio::sync::mpsc;
 
+use crate::middleware::Middleware;
 use crate::router::Router;
 use crate::tls::resolver::{Certificates, Keyring};
 
@@ -34,6 +35,7 @@ pub(crate) struct World {
 pub(crate) struct Route {
     pub(crate) allow: Vec<IpNetwork>,
     pub(crate) action: Action,
+    pub(crate) middleware: Middleware,
 }
 
 /// What a route does.
@@ -193,6 +195,7 @@ impl Compiler {
                     Route {
                         allow: route.allow.clone(),
                         action,
+                        middleware: Middleware::compile(&route.middleware),
                     },
                 ));
             }
@@ -384,6 +387,7 @@ mod tests {
                     port: 80,
                 }]),
                 allow: vec![],
+                middleware: linkspan_site::Middleware::default(),
             }],
             services: BTreeMap::from([("p/web".to_owned(), service)]),
             ..Snapshot::default()

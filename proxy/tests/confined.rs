@@ -260,6 +260,7 @@ fn world(generation: u64, listeners: &[SocketId], port: u16, stub: SocketAddr) -
         path: "/".into(),
         action: Action::Forward(vec![target(service)]),
         allow: vec![],
+        middleware: Default::default(),
     };
     let service = |name: &str, addresses: Vec<IpAddr>| {
         let endpoint = Endpoint {

@@ -156,6 +156,9 @@ pub struct Route {
     pub action: Action,
     /// Client networks that may enter; empty means everybody.
     pub allow: Vec<IpNetwork>,
+    /// What else is done to its requests and answers.
+    #[serde(default)]
+    pub middleware: linkspan_site::Middleware,
 }
 
 /// What a route does.

@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ContainerName, MacAddress, NetworkName, ProjectName, VolumeName};
 
+mod middleware;
+
+pub use middleware::*;
+
 /// The network that a container joins when its file names none.
 pub const DEFAULT_NETWORK: &str = "default";
 
@@ -41,6 +45,9 @@ pub struct Route {
     pub action: Action,
     /// Client addresses that may enter; empty means everybody.
     pub allow: Vec<IpNetwork>,
+    /// What else is done to its requests and answers.
+    #[serde(default)]
+    pub middleware: Middleware,
 }
 
 /// The host part of a route.

@@ -1,6 +1,8 @@
 //! `routes`: a hostname, perhaps with a path, and where its requests go.
 
 mod host;
+mod middleware;
+mod paths;
 mod target;
 
 use std::net::IpAddr;
@@ -11,7 +13,7 @@ use crate::fields::Fields;
 use crate::keys::ROUTE;
 use crate::problem::{Report, quoted};
 use crate::yaml::{Entry, Node, Value};
-use crate::{Action, Route, Span, Target};
+use crate::{Action, Middleware, Route, Span, Target};
 
 /// A route and where it was written.
 pub(crate) struct Draft {
@@ -40,6 +42,7 @@ fn one(entry: &Entry, report: &mut Report) -> Option<Draft> {
     let node = &entry.value;
     let mut targets = Vec::new();
     let mut allow = Vec::new();
+    let mut middleware = Middleware::default();
     let action = match &node.value {
         _ if node.is_null() => {
             report
@@ -53,6 +56,8 @@ fn one(entry: &Entry, report: &mut Report) -> Option<Draft> {
                 .get("allow", report)
                 .map(|node| networks(node, report))
                 .unwrap_or_default();
+            let path = key.as_ref().map_or("/", |(_, path)| path);
+            middleware = middleware::read(&fields, path, report);
             action(&fields, node.span, &mut targets, report)
         }
         _ => forward(node, &mut targets, report),
@@ -64,6 +69,7 @@ fn one(entry: &Entry, report: &mut Report) -> Option<Draft> {
             path,
             action: action?,
             allow,
+            middleware,
         },
         span: entry.key.span,
         targets,
@@ -96,6 +102,7 @@ fn action(fields: &Fields<'_>, span: Span, targets: &mut Vec<Span>, report: &mut
             forward(fields.get("to", report)?, targets, report)
         }
         (None, Some(_)) => {
+            middleware::only_forwarded(fields, report);
             let node = fields.get("redirect", report)?;
             let to = report.text("redirect", node)?;
             let to = target::redirect(to, node.span, report);

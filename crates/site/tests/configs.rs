@@ -90,7 +90,7 @@ fn the_schema_refuses_what_the_parser_refuses() {
         json!({ "containers": { "a/b": { "image": "nginx" } } }),
         json!({ "containers": { "web": { "image": "nginx", "replicas": 2000 } } }),
         json!({ "containers": { "web": { "image": "nginx", "restart": "sometimes" } } }),
-        json!({ "routes": { "a": { "to": "web:1", "basic_auth": "x" } } }),
+        json!({ "routes": { "a": { "to": "web:1", "strip_prefix": "api" } } }),
     ] {
         assert!(!validator.is_valid(&wrong), "{wrong}");
     }

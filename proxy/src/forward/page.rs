@@ -30,6 +30,7 @@ pub(super) fn page(
         tracing::debug!(error = %linkspan_telemetry::chain(failure), "request failed");
     }
     record.status(status);
+    record.reason(failure.reason());
     record.outcome(match (failure.side(), &failure.kind) {
         (_, Kind::ClientGone) => Outcome::ClientGone,
         (Side::Upstream, _) => Outcome::UpstreamFailed,

@@ -53,6 +53,8 @@ pub(crate) struct Record {
     held: Duration,
     /// Nobody has said anything yet: then the client left before anything could end.
     outcome: Option<Outcome>,
+    /// Why the answer is one of our own; absent when it is the upstream's.
+    reason: Option<&'static str>,
 }
 
 impl Record {
@@ -75,6 +77,7 @@ impl Record {
             retries: 0,
             held: Duration::ZERO,
             outcome: None,
+            reason: None,
         }
     }
 
@@ -114,6 +117,11 @@ impl Record {
 
     pub(crate) fn outcome(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
+    }
+
+    /// The answer is one of our own, and this is why.
+    pub(crate) fn reason(&mut self, reason: &'static str) {
+        self.reason = Some(reason);
     }
 
     /// Only where nothing worse was said yet: an error page that was delivered is still an error.
@@ -170,6 +178,9 @@ impl Record {
                 Outcome::UpstreamFailed => "upstream_failed",
                 Outcome::Refused => "refused",
             });
+        if let Some(reason) = self.reason {
+            line.field("reason").quoted(reason);
+        }
         out.extend_from_slice(b"}\n");
     }
 }

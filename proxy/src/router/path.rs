@@ -26,6 +26,21 @@ pub(crate) fn forms(path: &str) -> Option<Forms> {
     Some(Forms { strict, loose })
 }
 
+/// May some server find a `..` in it?
+pub(crate) fn may_climb(path: &str) -> bool {
+    // Nearly no path has what it takes.
+    let suspicious = path.contains("..") || path.contains('%');
+    suspicious
+        && lenient(path.as_bytes())
+            .split(|b| *b == b'/')
+            .any(|segment| segment == b"..")
+}
+
+/// A segment as RFC 3986 reads it.
+pub(crate) fn decoded_once(segment: &str) -> Vec<u8> {
+    decoded(segment.as_bytes(), false)
+}
+
 /// Rounds of decoding after which no server decodes again.
 const ROUNDS: usize = 4;
 

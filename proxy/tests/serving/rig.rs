@@ -11,7 +11,7 @@ use linkspan_api::feed::{
     Action, Certificate, Endpoint, Limits, Route, Service, Snapshot, SocketId, SocketKind, Target, ToNetd,
 };
 use linkspan_proxy::{Egress, Proxy};
-use linkspan_site::HostPattern;
+use linkspan_site::{HostPattern, Middleware};
 
 /// Longest that any single read of a test may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -103,8 +103,14 @@ impl Rig {
             path: path.into(),
             action,
             allow: vec![],
+            middleware: Middleware::default(),
         };
         self.snapshot.routes.push(route);
+    }
+
+    /// What the last route does besides.
+    pub(crate) fn middleware(&mut self) -> &mut Middleware {
+        &mut self.snapshot.routes.last_mut().expect("a route").middleware
     }
 
     /// The service has these endpoints: `(id, last byte of 127.0.0.x)`.

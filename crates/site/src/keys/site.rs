@@ -62,13 +62,26 @@ pub(crate) static ROUTE: Table = Table {
             "Client addresses or networks that may enter. Without it, everybody.",
             form::addresses,
         ),
+        key(
+            "strip_prefix",
+            "Takes this off the front of the path before it is forwarded; `true`: the route's own path.",
+            form::strip_prefix,
+        ),
+        key(
+            "add_prefix",
+            "Puts this in front of the path before it is forwarded.",
+            form::path,
+        ),
+        key(
+            "rewrite",
+            "Regular expressions over the path, and what the first that matches is replaced by; `$$1` is what the first group caught.",
+            form::rewrite,
+        ),
     ],
     later: &[
         later("basic_auth"),
         later("headers"),
         later("rate_limit"),
-        later("strip_prefix"),
-        later("rewrite"),
         later("balance"),
         later("sticky"),
         later("timeout"),

@@ -78,10 +78,10 @@ fn pattern(text: &str, span: Span, report: &mut Report) -> Option<HostPattern> {
     }
 }
 
-type Fault = (&'static str, &'static str);
+pub(super) type Fault = (&'static str, &'static str);
 
 /// One slash between segments, none at the end, percent-encoding as RFC 3986 §6.2.2 has it.
-fn normalise(path: &str) -> Result<String, Fault> {
+pub(super) fn normalise(path: &str) -> Result<String, Fault> {
     let mut out = String::new();
     for segment in path.split('/').filter(|segment| !segment.is_empty()) {
         out.push('/');

@@ -106,6 +106,23 @@ pub(crate) fn addresses() -> Json {
     texts()
 }
 
+pub(crate) fn path() -> Json {
+    json!({ "anyOf": [{ "type": "string", "pattern": "^/" }, variable()] })
+}
+
+pub(crate) fn strip_prefix() -> Json {
+    json!({ "anyOf": [only_true(), path()] })
+}
+
+pub(crate) fn rewrite() -> Json {
+    json!({
+        "type": "object",
+        "minProperties": 1,
+        "additionalProperties": { "type": "string" },
+        "examples": [{ "^/old/(.*)$": "/new/$$1" }]
+    })
+}
+
 pub(crate) fn subnets() -> Json {
     json!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" }, "maxItems": 2 }] })
 }

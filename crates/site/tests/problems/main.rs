@@ -2,6 +2,7 @@
 
 mod containers;
 mod limits;
+mod middleware;
 mod networks;
 mod routes;
 mod shape;

@@ -1,0 +1,27 @@
+//! What a route does besides forwarding: one file of `routes` for each group of keys.
+
+use super::paths;
+use crate::Middleware;
+use crate::fields::Fields;
+use crate::problem::Report;
+
+/// Keys that mean something only where requests are forwarded.
+const ONLY_FORWARDED: &[&str] = &["strip_prefix", "add_prefix", "rewrite"];
+
+/// `path` is the route's.
+pub(super) fn read(fields: &Fields<'_>, path: &str, report: &mut Report) -> Middleware {
+    Middleware {
+        paths: paths::read(fields, path, report),
+    }
+}
+
+/// Refuses the keys that a redirect has no use for.
+pub(super) fn only_forwarded(fields: &Fields<'_>, report: &mut Report) {
+    for name in ONLY_FORWARDED {
+        if let Some(entry) = fields.entry(name) {
+            report
+                .at(entry.key.span, format!("`{name}` belongs to `to`"))
+                .hint("a redirect forwards nothing");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What a route can't do besides forwarding.
+
+use expect_test::expect;
+
+use crate::{check, lines};
+
+/// A route for each line, all in one file.
+fn routes(lines: &[&str]) -> String {
+    let mut text = "containers: { web: { image: nginx } }\nroutes:\n".to_owned();
+    for (number, line) in lines.iter().enumerate() {
+        text.push_str(&format!("  a{number}/api: {{ {line} }}\n"));
+    }
+    text
+}
+
+#[test]
+fn paths_that_can_not_be_changed_so() {
+    lines(
+        &routes(&[
+            "to: web:80, strip_prefix: /other",
+            "to: web:80, strip_prefix: api",
+            "to: web:80, strip_prefix: false",
+            "to: web:80, add_prefix: /",
+            "to: web:80, add_prefix: /a/../b",
+            "to: web:80, rewrite: ^/a",
+            "to: web:80, rewrite: {}",
+            "to: web:80, rewrite: { '^/(a': /b }",
+            "to: web:80, rewrite: { '^/a{1000}{1000}': /b }",
+            "to: web:80, rewrite: { '^/(a)': /$$2 }",
+            "to: web:80, rewrite: { '^/(a)': '/$${b}' }",
+            "to: web:80, rewrite: { '^/a': 'b' }",
+            "to: web:80, rewrite: { '^/a': '/a b' }",
+            "to: web:80, rewrite: { '^/(a)': /$1 }",
+            "redirect: https://x.example, strip_prefix: true",
+        ]),
+        expect![[r#"
+            line 3, column 39: no request of the route begins with `/other` (the route's path is `/api`; `true` strips that)
+            line 4, column 39: `strip_prefix` can't be `api` (a path such as `/api`)
+            line 5, column 39: `strip_prefix` can't be `false` (a path such as `/api`)
+            line 6, column 37: `add_prefix` can't be `/` (a path such as `/api`)
+            line 7, column 37: path `/a/../b` holds `.` or `..` (write the path that is meant)
+            line 8, column 34: `rewrite` must be a mapping, not text (`rewrite: { "^/old/(.*)$": "/new/$$1" }`)
+            line 9, column 34: `rewrite` is empty (`rewrite: { "^/old/(.*)$": "/new/$$1" }`)
+            line 10, column 36: `^/(a` is no regular expression: unclosed group
+            line 11, column 36: `^/a{1000}{1000}` is too large when compiled
+            line 12, column 45: the expression has no group `2` (`$$1` is the first; `$${1}` where a letter or digit follows)
+            line 13, column 46: the expression has no group `b` (`$$1` is the first; `$${1}` where a letter or digit follows)
+            line 14, column 44: a path begins with `/`, unlike `b` (such as `/new/$$1`)
+            line 15, column 44: ` ` can't stand in a path (percent-encode it)
+            line 16, column 46: `$` begins a variable here, but no name follows (write `$$` for a dollar sign)
+            line 17, column 43: `strip_prefix` belongs to `to` (a redirect forwards nothing)
+        "#]],
+    );
+}
+
+#[test]
+fn a_route_for_the_whole_host_has_nothing_to_strip() {
+    check(
+        "routes:\n  a.example.com: { to: web:80, strip_prefix: true }\ncontainers: { web: { image: nginx } }\n",
+        expect![[r#"
+            error: the route has no path that could be stripped
+             --> /srv/shop/linkspan.yaml:2:46
+              |
+            2 |   a.example.com: { to: web:80, strip_prefix: true }
+              |                                              ^^^^
+              = help: write the path: `strip_prefix: /api`
+        "#]],
+    );
+}
