@@ -40,6 +40,7 @@ use crate::router::Found;
 use crate::tunnel::{self, Tunnel};
 use crate::upstream::pool::Lease;
 use crate::upstream::{self, Destination, Outgoing};
+use crate::worker::Current;
 use crate::world::Action;
 
 mod name;
@@ -88,40 +89,58 @@ pub(crate) async fn serve(client: &Rc<Client>, mut request: Request<Incoming>, i
     let id = request_id::assign(request.headers_mut(), || client.worker.random_128());
     record.id(id.clone());
     let (html, version) = (prefers_html(request.headers()), request.version());
-    Reply::Response(
-        match answer(client, request, interim, progress, &mut record).await {
-            Ok(Answer::Upstream { response, lease }) => {
+    let mut matched = None;
+    let answer = answer(client, request, interim, progress, &mut record, &mut matched).await;
+    let mut response = match answer {
+        Ok(Answer::Upstream { response, lease }) => {
+            record.status(response.status());
+            response.map(|body| ResponseBody::upstream(body, lease, record))
+        }
+        Ok(Answer::Tunnel { response, mut lease }) => match lease.take_raw() {
+            Some(upstream) => {
                 record.status(response.status());
-                response.map(|body| ResponseBody::upstream(body, lease, record))
+                let tunnel = Box::new(Tunnel::new(upstream, lease, record));
+                return Reply::Tunnel { response, tunnel };
             }
-            Ok(Answer::Tunnel { response, mut lease }) => match lease.take_raw() {
-                Some(upstream) => {
-                    record.status(response.status());
-                    let tunnel = Box::new(Tunnel::new(upstream, lease, record));
-                    return Reply::Tunnel { response, tunnel };
-                }
-                None => page(&protocol(&lease), html, version, &id, record),
-            },
-            Ok(Answer::Options) => {
-                record.status(StatusCode::OK);
-                record.reason("max_forwards");
-                let mut response = Response::new(ResponseBody::own("", record));
-                response
-                    .headers_mut()
-                    .insert(ALLOW, HeaderValue::from_static(METHODS));
-                response
-            }
-            Ok(Answer::Redirect { status, location }) => {
-                record.status(status);
-                record.reason("redirect");
-                let mut response = Response::new(ResponseBody::own("", record));
-                *response.status_mut() = status;
-                response.headers_mut().insert(LOCATION, location);
-                response
-            }
-            Err(failure) => page(&failure, html, version, &id, record),
+            None => page(&protocol(&lease), html, version, &id, record),
         },
-    )
+        Ok(Answer::Options) => {
+            record.status(StatusCode::OK);
+            record.reason("max_forwards");
+            let mut response = Response::new(ResponseBody::own("", record));
+            response
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static(METHODS));
+            response
+        }
+        Ok(Answer::Redirect { status, location }) => {
+            record.status(status);
+            record.reason("redirect");
+            let mut response = Response::new(ResponseBody::own("", record));
+            *response.status_mut() = status;
+            response.headers_mut().insert(LOCATION, location);
+            response
+        }
+        Err(failure) => page(&failure, html, version, &id, record),
+    };
+    if let Some(matched) = &matched {
+        matched
+            .middleware()
+            .finish(response.headers_mut(), client.https());
+    }
+    Reply::Response(response)
+}
+
+/// The route that a request was found to mean.
+struct Matched {
+    world: Current,
+    route: usize,
+}
+
+impl Matched {
+    fn middleware(&self) -> &Middleware {
+        &self.world.routes[self.route].middleware
+    }
 }
 
 /// Answers what is not a request, or not one that has one length. `request` is there as far as it could be read.
@@ -162,6 +181,7 @@ async fn answer(
     interim: Interim,
     progress: Rc<Progress>,
     record: &mut Record,
+    matched: &mut Option<Matched>,
 ) -> Result<Answer, Failure> {
     let name = Name::of(&request)?;
     let worker = &client.worker;
@@ -187,6 +207,10 @@ async fn answer(
         Found::NoPath if to_https => return secure(&name.host, world.https_port(), &uri),
         Found::NoPath => return Err(Kind::NoRoute(name.host.into_owned()).into()),
     };
+    *matched = Some(Matched {
+        world: world.clone(),
+        route,
+    });
     match &world.routes[route] {
         known if !allow::admits(&known.allow, client.peer.ip()) => return Err(Kind::Forbidden.into()),
         known => match &known.action {
@@ -278,6 +302,9 @@ fn change(head: &mut Parts, middleware: &Middleware) -> Result<(), Failure> {
         {
             head.headers.insert(X_FORWARDED_PREFIX, prefix);
         }
+    }
+    if let Some(rules) = &middleware.request_headers {
+        rules.apply(&mut head.headers);
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! something other than what was asked for.
 
 mod container;
+mod route;
 mod site;
 
 use serde_json::Value as Json;
@@ -14,6 +15,7 @@ use crate::yaml::Entry;
 pub(crate) use container::{
     ATTACHMENT, BIND, CONTAINER, DEPENDENCY, DEVICE, ENV_FILE, HEALTHCHECK, MOUNT, PORT, TMPFS, ULIMIT,
 };
+pub(crate) use route::{HEADER_RULES, HEADERS, SECURITY_HEADERS};
 pub(crate) use site::{DRIVER_OPTIONS, IPAM, IPAM_CONFIG, NETWORK, ROUTE, SITE, VOLUME};
 
 /// The keys of one kind of mapping.
@@ -98,6 +100,15 @@ mod tests {
         vec![
             (&SITE, "@"),
             (&ROUTE, "routes: { a: { @ } }"),
+            (&HEADERS, "routes: { a: { to: b:1, headers: { @ } } }"),
+            (
+                &HEADER_RULES,
+                "routes: { a: { to: b:1, headers: { request: { @ } } } }",
+            ),
+            (
+                &SECURITY_HEADERS,
+                "routes: { a: { to: b:1, security_headers: { @ } } }",
+            ),
             (&NETWORK, "networks: { a: { @ } }"),
             (
                 &DRIVER_OPTIONS,

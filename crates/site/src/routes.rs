@@ -1,5 +1,6 @@
 //! `routes`: a hostname, perhaps with a path, and where its requests go.
 
+mod headers;
 mod host;
 mod middleware;
 mod paths;
@@ -13,6 +14,8 @@ use crate::fields::Fields;
 use crate::keys::ROUTE;
 use crate::problem::{Report, quoted};
 use crate::yaml::{Entry, Node, Value};
+pub(crate) use headers::POLICIES;
+
 use crate::{Action, Middleware, Route, Span, Target};
 
 /// A route and where it was written.

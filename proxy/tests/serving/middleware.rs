@@ -1,5 +1,6 @@
 //! What routes do besides forwarding, as their clients and upstreams see it.
 
+mod headers;
 mod paths;
 
 use crate::rig::{Rig, Upstream};

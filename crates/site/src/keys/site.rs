@@ -77,10 +77,19 @@ pub(crate) static ROUTE: Table = Table {
             "Regular expressions over the path, and what the first that matches is replaced by; `$$1` is what the first group caught.",
             form::rewrite,
         ),
+        key(
+            "headers",
+            "Fields of requests and answers that are set, added and removed.",
+            form::headers,
+        ),
+        key(
+            "security_headers",
+            "`true`: HSTS, X-Content-Type-Options, X-Frame-Options and Referrer-Policy where the container sends none.",
+            form::security_headers,
+        ),
     ],
     later: &[
         later("basic_auth"),
-        later("headers"),
         later("rate_limit"),
         later("balance"),
         later("sticky"),

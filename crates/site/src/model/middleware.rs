@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 pub struct Middleware {
     /// How the path changes on its way, one after the other, in the order of the file.
     pub paths: Vec<PathRule>,
+    /// Fields that are set, added and removed.
+    pub headers: Headers,
+    /// Fields by which browsers are told to be careful, where the container says nothing of the kind.
+    pub security_headers: Option<SecurityHeaders>,
 }
 
 /// One change of the path.
@@ -33,3 +37,71 @@ pub struct Rewrite {
 
 /// Most memory that one compiled expression may take, in bytes.
 pub const REWRITE_BYTES: usize = 256 << 10;
+
+// === Headers ===
+
+/// Rules for fields, on either way.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Headers {
+    /// On the way to the upstream.
+    pub request: HeaderRules,
+    /// On the way to the client.
+    pub response: HeaderRules,
+}
+
+/// Names are in lower case, and each is in one rule only. None belongs to the connection or to the framing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HeaderRules {
+    /// This value and no other.
+    pub set: Vec<(String, String)>,
+    /// Beside those that are there.
+    pub add: Vec<(String, String)>,
+    /// Gone.
+    pub remove: Vec<String>,
+}
+
+/// The preset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SecurityHeaders {
+    /// Seconds for which browsers use https only. Sent over https.
+    pub hsts: Option<u64>,
+    /// That goes for all hosts below as well.
+    pub hsts_subdomains: bool,
+    /// Who may show the page in a frame; `None`: anybody.
+    pub frame: Option<Frame>,
+    /// Browsers take the content type at its word.
+    pub nosniff: bool,
+    /// Referrer-Policy.
+    pub referrer: String,
+    /// Content-Security-Policy.
+    pub content_security_policy: Option<String>,
+    /// Permissions-Policy.
+    pub permissions: Option<String>,
+}
+
+impl Default for SecurityHeaders {
+    fn default() -> Self {
+        Self {
+            hsts: Some(365 * 24 * 3600),
+            hsts_subdomains: false,
+            frame: Some(Frame::SameOrigin),
+            nosniff: true,
+            referrer: "strict-origin-when-cross-origin".to_owned(),
+            content_security_policy: None,
+            permissions: None,
+        }
+    }
+}
+
+/// Who may show a page in a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Frame {
+    /// Pages of the same site.
+    SameOrigin,
+    /// Nobody.
+    Deny,
+}

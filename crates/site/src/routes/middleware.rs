@@ -1,6 +1,6 @@
 //! What a route does besides forwarding: one file of `routes` for each group of keys.
 
-use super::paths;
+use super::{headers, paths};
 use crate::Middleware;
 use crate::fields::Fields;
 use crate::problem::Report;
@@ -12,6 +12,8 @@ const ONLY_FORWARDED: &[&str] = &["strip_prefix", "add_prefix", "rewrite"];
 pub(super) fn read(fields: &Fields<'_>, path: &str, report: &mut Report) -> Middleware {
     Middleware {
         paths: paths::read(fields, path, report),
+        headers: headers::read(fields, report),
+        security_headers: headers::security(fields, report),
     }
 }
 

@@ -195,6 +195,32 @@ pub(crate) fn pairs() -> Json {
     ] })
 }
 
+// === Routes ===
+
+pub(crate) fn headers() -> Json {
+    object(&keys::HEADERS)
+}
+
+pub(crate) fn header_rules() -> Json {
+    object(&keys::HEADER_RULES)
+}
+
+pub(crate) fn security_headers() -> Json {
+    json!({ "anyOf": [flag(), object(&keys::SECURITY_HEADERS)] })
+}
+
+pub(crate) fn hsts() -> Json {
+    json!({ "anyOf": [{ "type": "string" }, only_false()], "examples": ["365d"] })
+}
+
+pub(crate) fn frame() -> Json {
+    one_of(&["sameorigin", "deny", "any"])
+}
+
+pub(crate) fn referrer() -> Json {
+    one_of(crate::routes::POLICIES)
+}
+
 // === Containers ===
 
 pub(crate) fn command() -> Json {

@@ -67,3 +67,41 @@ fn a_route_for_the_whole_host_has_nothing_to_strip() {
         "#]],
     );
 }
+
+#[test]
+fn fields_that_are_not_the_site_s_to_change() {
+    let request = |rules: &str| format!("to: web:80, headers: {{ request: {{ {rules} }} }}");
+    let wrong = [
+        request("set: { Connection: close }"),
+        request("remove: [Transfer-Encoding]"),
+        request("add: { content-length: 3 }"),
+        request("set: { Host: a.example }"),
+        request("set: { 'a b': c }"),
+        request("set: { X-A: }"),
+        request("set: { X-A: \"a\\nb\" }"),
+        request("set: { X-A: 1 }, remove: [x-a]"),
+        request("append: { X-A: 1 }"),
+        "to: web:80, headers: { answer: {} }".to_owned(),
+        "to: web:80, security_headers: maybe".to_owned(),
+        "to: web:80, security_headers: { frame: allow, hsts: 1, referrer: no-referer }".to_owned(),
+    ];
+    lines(
+        &routes(&wrong.each_ref().map(String::as_str)),
+        expect![[r#"
+        line 3, column 66: `Connection` belongs to one connection, and each side has its own
+        line 4, column 56: `Transfer-Encoding` says how the body is to be read, which stays true
+        line 5, column 70: `content-length` says how the body is to be read, which stays true
+        line 6, column 60: the Host field is what the request was routed by (a container gets the client's, a server elsewhere its own)
+        line 7, column 61: `a b` is no name of a field
+        line 8, column 54: field `X-A` has no value (give it one, or write it under `remove`)
+        line 9, column 59: the value holds a line break, a control character or a letter beyond ASCII (a field has one line of ASCII)
+        line 10, column 73: field `x-a` is in two rules
+        line 11, column 47: unknown key `append` in the rules of `headers` (the keys of the rules of `headers` are `set`, `add`, `remove`)
+        line 12, column 36: unknown key `answer` in `headers` (the keys of `headers` are `request`, `response`)
+        line 13, column 44: `security_headers` must be `true` or `false`
+        line 14, column 53: `frame` can't be `allow` (`sameorigin`, `deny`, `any`)
+        line 14, column 66: `hsts` has no unit: write `30s` or `1m30s`
+        line 14, column 79: `referrer` can't be `no-referer` (did you mean `no-referrer`?)
+    "#]],
+    );
+}

@@ -1,0 +1,68 @@
+//! Keys of what a route does besides forwarding.
+
+use super::{Table, key};
+use crate::schema::form;
+
+pub(crate) static HEADERS: Table = Table {
+    what: "`headers`",
+    keys: &[
+        key(
+            "request",
+            "Fields of the request on its way to the container.",
+            form::header_rules,
+        ),
+        key(
+            "response",
+            "Fields of the answer on its way to the client.",
+            form::header_rules,
+        ),
+    ],
+    later: &[],
+    extensions: false,
+};
+
+pub(crate) static HEADER_RULES: Table = Table {
+    what: "the rules of `headers`",
+    keys: &[
+        key("set", "Fields with this value and no other.", form::pairs),
+        key("add", "Fields beside those that are there.", form::pairs),
+        key("remove", "Names of fields that go no further.", form::texts),
+    ],
+    later: &[],
+    extensions: false,
+};
+
+pub(crate) static SECURITY_HEADERS: Table = Table {
+    what: "`security_headers`",
+    keys: &[
+        key(
+            "hsts",
+            "For how long browsers use https only (365d), or `false`. Sent over https.",
+            form::hsts,
+        ),
+        key(
+            "hsts_subdomains",
+            "`true`: also for all hosts below this one.",
+            form::flag,
+        ),
+        key(
+            "frame",
+            "Who may show the page in a frame: `sameorigin` (the default), `deny`, or `any`.",
+            form::frame,
+        ),
+        key(
+            "nosniff",
+            "Browsers take the content type at its word (the default).",
+            form::flag,
+        ),
+        key(
+            "referrer",
+            "Referrer-Policy; `strict-origin-when-cross-origin` by default.",
+            form::referrer,
+        ),
+        key("content_security_policy", "Content-Security-Policy.", form::text),
+        key("permissions", "Permissions-Policy.", form::text),
+    ],
+    later: &[],
+    extensions: false,
+};
