@@ -1,6 +1,6 @@
 //! Why a request was not answered by its upstream: what happened, whose fault it is, may we try again, which status.
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 
 use crate::middleware::paths::PathError;
 
@@ -44,6 +44,10 @@ pub(crate) enum Kind {
     Method(http::Method),
     #[error("your address may not enter here")]
     Forbidden,
+    #[error("a user name and a password are needed here")]
+    Unauthorized(HeaderValue),
+    #[error("service unavailable: too many passwords are being verified")]
+    VerifierFull,
     #[error("service unavailable: {0}")]
     Down(String),
     #[error("service unavailable: `{service}` is still starting")]
@@ -110,8 +114,9 @@ impl Failure {
             | Kind::Misdirected(_)
             | Kind::Method(_)
             | Kind::Forbidden
+            | Kind::Unauthorized(_)
             | Kind::ClientGone => Side::Client,
-            Kind::HoldFull { .. } => Side::Linkspan,
+            Kind::HoldFull { .. } | Kind::VerifierFull => Side::Linkspan,
             _ => Side::Upstream,
         }
     }
@@ -127,6 +132,8 @@ impl Failure {
             Kind::Misdirected(_) => "misdirected",
             Kind::Method(_) => "method",
             Kind::Forbidden => "address",
+            Kind::Unauthorized(_) => "credentials",
+            Kind::VerifierFull => "verifier_full",
             Kind::Down(_) => "down",
             Kind::Starting { .. } => "starting",
             Kind::HoldFull { .. } => "hold_full",
@@ -156,7 +163,10 @@ impl Failure {
             Kind::Misdirected(_) => StatusCode::MISDIRECTED_REQUEST,
             Kind::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Kind::Forbidden => StatusCode::FORBIDDEN,
-            Kind::Down(_) | Kind::Starting { .. } | Kind::HoldFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Kind::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            Kind::Down(_) | Kind::Starting { .. } | Kind::HoldFull { .. } | Kind::VerifierFull => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Kind::ConnectTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Kind::Connect { .. } | Kind::Resolve { .. } | Kind::Cut { .. } | Kind::Protocol { .. } => {
                 StatusCode::BAD_GATEWAY
@@ -167,7 +177,7 @@ impl Failure {
     /// Seconds after which it makes sense to come again.
     pub(crate) fn retry_after(&self) -> Option<u32> {
         match self.kind {
-            Kind::Starting { .. } | Kind::HoldFull { .. } => Some(5),
+            Kind::Starting { .. } | Kind::HoldFull { .. } | Kind::VerifierFull => Some(5),
             Kind::Down(_) => Some(30),
             _ => None,
         }

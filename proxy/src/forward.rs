@@ -11,7 +11,8 @@
 //!    are about the proxy itself end here.
 //! 2. **World.** The snapshot is loaded once; the request lives in that generation, unless it has to wait for a newer.
 //! 3. **Route.** The TLS connection must be one for this host (421), a plain one is sent to https, the router picks by
-//!    host and longest path, the route's list of client networks is asked. A route that redirects ends here.
+//!    host and longest path, the route's list of client networks is asked. A route that redirects ends here, and so
+//!    does who may not enter.
 //! 4. **Head.** Fields of the connection go, and so does all that the client claims about itself; what we know is
 //!    written instead. From here on the head does not change.
 //! 5. **Exchange.** `upstream` finds an endpoint, waits for one that is coming, repeats what may be repeated, and
@@ -24,7 +25,7 @@
 
 use std::rc::Rc;
 
-use http::header::{ALLOW, CONNECTION, COOKIE, LOCATION, TE, UPGRADE};
+use http::header::{ALLOW, AUTHORIZATION, CONNECTION, COOKIE, LOCATION, TE, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 
@@ -224,12 +225,17 @@ async fn answer(
             Action::Forward(_) => {}
         },
     }
+    let middleware = &world.routes[route].middleware;
+    if let Some(gate) = &middleware.basic_auth {
+        let entering = gate.enter(request.headers(), &worker.verified, &worker.shared.verifier);
+        record.user(entering.await?);
+    }
     let method = request.method().clone();
     if !max_forwards::may_pass(&method, request.headers_mut()) {
         return Ok(Answer::Options);
     }
     let (mut head, body, wanted) = prepare(client, &name, request);
-    change(&mut head, &world.routes[route].middleware)?;
+    change(&mut head, middleware)?;
     let mut outgoing = Outgoing::new(head, body, interim, progress, world.limits());
     let destination = Destination {
         world,
@@ -302,6 +308,9 @@ fn change(head: &mut Parts, middleware: &Middleware) -> Result<(), Failure> {
         {
             head.headers.insert(X_FORWARDED_PREFIX, prefix);
         }
+    }
+    if middleware.basic_auth.as_ref().is_some_and(|gate| !gate.forwards) {
+        head.headers.remove(AUTHORIZATION);
     }
     if let Some(rules) = &middleware.request_headers {
         rules.apply(&mut head.headers);

@@ -42,6 +42,7 @@ pub use middleware::access_log::LogFile;
 pub use process::{AccessLog, Config, StartError, main, run};
 
 use middleware::access_log::LogSink;
+use middleware::basic_auth::verifier::Verifier;
 use shared::Shared;
 
 /// The running data plane.
@@ -49,6 +50,7 @@ pub struct Proxy {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     log: Option<JoinHandle<()>>,
+    verifiers: Vec<JoinHandle<()>>,
 }
 
 /// Why the threads can't be started.
@@ -82,7 +84,8 @@ impl Proxy {
         };
         let (hints, hinted) = mpsc::channel(shared::HINTS);
         let workers = workers.max(1);
-        let shared = Arc::new(Shared::new(workers, egress, hints, sink)?);
+        let (verifier, verifiers) = Verifier::start()?;
+        let shared = Arc::new(Shared::new(workers, egress, hints, sink, verifier)?);
         let mut threads = Vec::with_capacity(workers);
         for index in 0..workers {
             let own = Arc::clone(&shared);
@@ -97,7 +100,13 @@ impl Proxy {
                     .spawn(run)?,
             );
         }
-        Ok((Self { shared, threads, log }, hinted))
+        let proxy = Self {
+            shared,
+            threads,
+            log,
+            verifiers,
+        };
+        Ok((proxy, hinted))
     }
 
     /// Takes a listening socket in. A snapshot that lists it brings it into service.
@@ -125,8 +134,10 @@ impl Proxy {
         let ended = !busy();
         self.shared.cut.cancel();
         let joined = self.threads.into_iter().all(|thread| thread.join().is_ok());
-        // The last sink goes with the workers' state, and then the writer has nothing more to come.
+        // The last sink goes with the workers' state, and then the writer has nothing more to come; nor have the
+        // verifiers.
         drop(self.shared);
+        let joined = self.verifiers.into_iter().all(|thread| thread.join().is_ok()) && joined;
         let written = self.log.is_none_or(|log| log.join().is_ok());
         ended && joined && written
     }

@@ -5,6 +5,7 @@ use linkspan_site as site;
 
 pub(crate) mod access_log;
 pub(crate) mod allow;
+pub(crate) mod basic_auth;
 pub(crate) mod forwarded;
 pub(crate) mod headers;
 pub(crate) mod hop_by_hop;
@@ -19,6 +20,7 @@ pub(crate) mod security_headers;
 pub(crate) struct Middleware {
     pub(crate) paths: Option<paths::Paths>,
     pub(crate) request_headers: Option<headers::Rules>,
+    pub(crate) basic_auth: Option<basic_auth::Gate>,
     response_headers: Option<headers::Rules>,
     security_headers: Option<security_headers::Preset>,
 }
@@ -28,6 +30,7 @@ impl Middleware {
         Self {
             paths: paths::Paths::compile(&site.paths),
             request_headers: headers::Rules::compile(&site.headers.request),
+            basic_auth: site.basic_auth.as_ref().map(basic_auth::Gate::compile),
             response_headers: headers::Rules::compile(&site.headers.response),
             security_headers: site
                 .security_headers

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::egress::Egress;
 use crate::middleware::access_log::LogSink;
+use crate::middleware::basic_auth::verifier::Verifier;
 use crate::names::Names;
 use crate::stream::Pipes;
 use crate::upstream::hold::HoldCounts;
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) connections: AtomicU32,
     pub(crate) held: HoldCounts,
     pub(crate) names: Names,
+    pub(crate) verifier: Verifier,
     /// Of published TCP ports.
     pub(crate) pipes: Arc<Pipes>,
     pub(crate) workers: usize,
@@ -50,6 +52,7 @@ impl Shared {
         egress: Egress,
         hints: mpsc::Sender<ToNetd>,
         log: LogSink,
+        verifier: Verifier,
     ) -> Result<Self, rustls::Error> {
         let world = Arc::new(ArcSwap::from_pointee(World::empty()));
         Ok(Self {
@@ -65,6 +68,7 @@ impl Shared {
             cut: CancellationToken::new(),
             connections: AtomicU32::new(0),
             held: HoldCounts::default(),
+            verifier,
             pipes: Arc::default(),
             workers,
             sockets: Mutex::default(),

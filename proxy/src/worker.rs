@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::listen;
 use crate::middleware::access_log::LogBuffer;
+use crate::middleware::basic_auth::Verified;
 use crate::shared::Shared;
 use crate::upstream::external::Answers;
 use crate::upstream::pool::Pool;
@@ -24,6 +25,8 @@ pub(crate) struct Worker {
     pub(crate) pool: Pool,
     pub(crate) answers: Answers,
     pub(crate) log: LogBuffer,
+    /// Who logged in lately.
+    pub(crate) verified: Verified,
     /// Cancelled when the proxy drains; this thread's own, so that connections don't meet other threads on it.
     pub(crate) draining: CancellationToken,
     /// Connections and tunnels: all that a drain waits for.
@@ -61,12 +64,16 @@ impl Worker {
         // Only spreads requests and names them; without random bytes at start the clock will do.
         let seed =
             getrandom::u64().unwrap_or_else(|_| jiff::Timestamp::now().as_microsecond().unsigned_abs());
+        // Without random bytes nobody could guess them either: they only name what this thread has in its own memory.
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).ok();
         Self {
             index,
             shared,
             pool: Pool::default(),
             answers: Answers::default(),
             log,
+            verified: Verified::new(secret),
             draining: CancellationToken::new(),
             tasks: TaskTracker::new(),
             cache: RefCell::new(cache),

@@ -12,7 +12,7 @@ const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-saniti
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1";
 
 /// The targets, as `fuzz/Cargo.toml` names them.
-const TARGETS: [&str; 4] = ["site", "dns", "h1_head", "h1_chunked"];
+const TARGETS: [&str; 5] = ["site", "htpasswd", "dns", "h1_head", "h1_chunked"];
 
 /// Runs every target for so many seconds. The inputs in `fuzz/corpus` are always tried; what is found goes to `target`.
 pub(crate) fn run(seconds: u32) -> Outcome {

@@ -72,6 +72,11 @@ fn load_from(here: &Path, shown: &Path, ours: impl Fn(&str) -> Option<String>) -
             files.insert(env_file.path, text);
         }
     }
+    for path in references.files {
+        if let Some(text) = read_text(&folder.join(&path), Path::new(&path))? {
+            files.insert(path, text);
+        }
+    }
     let variables = variables(&folder.join(".env"), &names, ours)?;
     let sources = Sources {
         file: &path,
@@ -224,6 +229,18 @@ mod tests {
         let loaded =
             load_from(dir.path(), Path::new("linkspan.yaml"), ours).unwrap_or_else(|e| panic!("{e:#}"));
         assert_eq!(loaded.source.variables["TAG"], "2");
+    }
+
+    #[test]
+    fn a_file_of_users_comes_along_as_it_is() {
+        let site = "name: shop\nroutes: { a.example: { to: web:80, basic_auth: ./users } }\ncontainers: { web: { image: web } }\n";
+        let users = "anna:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n";
+        let dir = folder(&[("linkspan.yaml", site), ("users", users)]);
+        let loaded =
+            load_from(dir.path(), Path::new("linkspan.yaml"), nothing).unwrap_or_else(|e| panic!("{e:#}"));
+        assert_eq!(loaded.source.files["./users"], users);
+        let auth = loaded.site.routes[0].middleware.basic_auth.as_ref();
+        assert!(auth.is_some_and(|auth| auth.users.contains_key("anna")));
     }
 
     #[test]

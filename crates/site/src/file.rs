@@ -36,7 +36,7 @@ fn site(root: &Node, sources: &Sources<'_>, report: &mut Report) -> Option<Site>
     };
     let routes = fields
         .get("routes", report)
-        .map(|node| routes::read(node, report))
+        .map(|node| routes::read(node, sources, report))
         .unwrap_or_default();
     let networks = fields
         .get("networks", report)

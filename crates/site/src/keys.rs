@@ -15,7 +15,7 @@ use crate::yaml::Entry;
 pub(crate) use container::{
     ATTACHMENT, BIND, CONTAINER, DEPENDENCY, DEVICE, ENV_FILE, HEALTHCHECK, MOUNT, PORT, TMPFS, ULIMIT,
 };
-pub(crate) use route::{HEADER_RULES, HEADERS, SECURITY_HEADERS};
+pub(crate) use route::{BASIC_AUTH, HEADER_RULES, HEADERS, SECURITY_HEADERS};
 pub(crate) use site::{DRIVER_OPTIONS, IPAM, IPAM_CONFIG, NETWORK, ROUTE, SITE, VOLUME};
 
 /// The keys of one kind of mapping.
@@ -109,6 +109,7 @@ mod tests {
                 &SECURITY_HEADERS,
                 "routes: { a: { to: b:1, security_headers: { @ } } }",
             ),
+            (&BASIC_AUTH, "routes: { a: { to: b:1, basic_auth: { @ } } }"),
             (&NETWORK, "networks: { a: { @ } }"),
             (
                 &DRIVER_OPTIONS,

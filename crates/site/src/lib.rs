@@ -1,7 +1,7 @@
 //! The vocabulary: `linkspan.yaml` as people write it, and [`Site`], what it means once validated.
 //!
 //! This crate does no I/O and reads no clock. Whoever calls [`parse`] brings everything the file refers to:
-//! the variables it interpolates and the text of its `env_file`s; [`references()`] tells what these are.
+//! the variables it interpolates and the text of its `env_file`s and of what its routes refer to; [`references()`] tells what these are.
 //!
 //! A file goes through three forms, each with its owner: the tree *as typed*, where every node knows its line and column
 //! (`yaml`); drafts of its parts with the places they came from (`routes`, `container`, `networks`); and the [`Site`],
@@ -14,6 +14,7 @@ mod dotenv;
 mod fields;
 mod file;
 mod hosts;
+mod htpasswd;
 mod interpolate;
 mod keys;
 mod mac;
@@ -37,6 +38,7 @@ pub use bounds::*;
 pub use container::{CAPABILITIES, resolved_host_path_danger};
 pub use dotenv::{dotenv_references, parse_dotenv, parse_dotenv_with};
 pub use hosts::{HostError, alias};
+pub use htpasswd::{HtpasswdProblem, PasswordHash, parse_htpasswd};
 pub use mac::MacAddress;
 pub use model::*;
 pub use names::*;
@@ -56,7 +58,8 @@ pub struct Sources<'a> {
     pub text: &'a [u8],
     /// What `$NAME` stands for: `.env` below the environment.
     pub variables: &'a BTreeMap<String, String>,
-    /// The texts of the `env_file`s, by the path as it is written. A missing one is a problem unless it may be missing.
+    /// The texts of the `env_file`s and of what routes refer to, by the path as it is written. A missing one is a
+    /// problem unless it may be missing.
     pub files: &'a BTreeMap<String, String>,
 }
 

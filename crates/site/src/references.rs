@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::problem::Report;
 use crate::yaml::Node;
-use crate::{Problems, container, interpolate, yaml};
+use crate::{Problems, container, interpolate, routes, yaml};
 
 /// What must be brought to [`parse`](crate::parse).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +15,9 @@ pub struct References {
     pub variables: BTreeSet<String>,
     /// Each path once, in the order of the file.
     pub env_files: Vec<EnvFileRef>,
+    /// Paths of other files, as written; relative to the folder of the site file. Variables mean nothing in them.
+    #[serde(default)]
+    pub files: BTreeSet<String>,
 }
 
 /// A file with variables.
@@ -29,14 +32,24 @@ pub struct EnvFileRef {
 /// What a site file refers to. It says nothing of whether the rest is right.
 ///
 /// # Errors
-/// The text is no YAML, or breaks a limit, or names an `env_file` by a variable.
+/// The text is no YAML, or breaks a limit, or names a file by a variable.
 pub fn references(text: &[u8]) -> Result<References, Problems> {
     let root = yaml::read(text)?;
     let mut report = Report::default();
     let mut references = References {
         variables: interpolate::names(&root),
         env_files: Vec::new(),
+        files: BTreeSet::new(),
     };
+    for route in root
+        .entry("routes")
+        .into_iter()
+        .flat_map(|entry| entry.value.entries())
+    {
+        references
+            .files
+            .extend(routes::references(&route.value, &mut report));
+    }
     let mut places: HashMap<String, usize> = HashMap::new();
     for container in containers(&root) {
         references.variables.extend(container::valueless(container));

@@ -1,5 +1,7 @@
 //! `routes`: a hostname, perhaps with a path, and where its requests go.
 
+mod attached;
+mod basic_auth;
 mod headers;
 mod host;
 mod middleware;
@@ -14,9 +16,10 @@ use crate::fields::Fields;
 use crate::keys::ROUTE;
 use crate::problem::{Report, quoted};
 use crate::yaml::{Entry, Node, Value};
+pub(crate) use attached::references;
 pub(crate) use headers::POLICIES;
 
-use crate::{Action, Middleware, Route, Span, Target};
+use crate::{Action, Middleware, Route, Sources, Span, Target};
 
 /// A route and where it was written.
 pub(crate) struct Draft {
@@ -27,7 +30,7 @@ pub(crate) struct Draft {
 }
 
 /// Reads all routes that can be read.
-pub(crate) fn read(node: &Node, report: &mut Report) -> Vec<Draft> {
+pub(crate) fn read(node: &Node, sources: &Sources<'_>, report: &mut Report) -> Vec<Draft> {
     let Value::Map(entries) = &node.value else {
         report
             .at(
@@ -37,10 +40,13 @@ pub(crate) fn read(node: &Node, report: &mut Report) -> Vec<Draft> {
             .hint("`routes: { shop.example.com: web:3000 }`");
         return Vec::new();
     };
-    entries.iter().filter_map(|entry| one(entry, report)).collect()
+    entries
+        .iter()
+        .filter_map(|entry| one(entry, sources, report))
+        .collect()
 }
 
-fn one(entry: &Entry, report: &mut Report) -> Option<Draft> {
+fn one(entry: &Entry, sources: &Sources<'_>, report: &mut Report) -> Option<Draft> {
     let key = host::read(&entry.key.text, entry.key.span, report);
     let node = &entry.value;
     let mut targets = Vec::new();
@@ -60,7 +66,7 @@ fn one(entry: &Entry, report: &mut Report) -> Option<Draft> {
                 .map(|node| networks(node, report))
                 .unwrap_or_default();
             let path = key.as_ref().map_or("/", |(_, path)| path);
-            middleware = middleware::read(&fields, path, report);
+            middleware = middleware::read(&fields, path, sources, report);
             action(&fields, node.span, &mut targets, report)
         }
         _ => forward(node, &mut targets, report),

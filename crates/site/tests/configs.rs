@@ -30,12 +30,14 @@ fn examples() -> Vec<(PathBuf, Vec<u8>)> {
 
 fn site(path: &Path, text: &[u8]) -> Site {
     let references = references(text).unwrap();
-    let files = references
+    let env_files = references
         .env_files
         .into_iter()
         .filter(|file| file.required)
-        .map(|file| (file.path, "FROM_FILE=1\nPLAIN=lower".to_owned()))
-        .collect();
+        .map(|file| (file.path, "FROM_FILE=1\nPLAIN=lower".to_owned()));
+    let users = "anna:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n";
+    let others = references.files.into_iter().map(|path| (path, users.to_owned()));
+    let files = env_files.chain(others).collect();
     let variables = BTreeMap::from([("FROM_OUTSIDE".to_owned(), "outside".to_owned())]);
     parse(&Sources {
         file: path,

@@ -1,6 +1,6 @@
 //! What a client is told when there is no answer from upstream: a sentence, as text or as a small page.
 
-use http::header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, Version};
 
 use crate::body::ResponseBody;
@@ -66,6 +66,9 @@ pub(super) fn page(
     if matches!(failure.kind, Kind::BadRequest(_) | Kind::ClientGone) && version < Version::HTTP_2 {
         // What follows on such a connection can't be trusted to be a request.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Kind::Unauthorized(challenge) = &failure.kind {
+        headers.insert(WWW_AUTHENTICATE, challenge.clone());
     }
     if matches!(failure.kind, Kind::Method(_)) {
         headers.insert(http::header::ALLOW, HeaderValue::from_static(super::METHODS));

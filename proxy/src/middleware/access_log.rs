@@ -44,6 +44,8 @@ pub(crate) struct Record {
     uri: Uri,
     host: Option<HeaderValue>,
     version: Version,
+    /// Who logged in.
+    user: Option<String>,
     status: u16,
     request: Rc<Progress>,
     bytes_out: u64,
@@ -69,6 +71,7 @@ impl Record {
             uri: request.uri().clone(),
             host: request.headers().get(http::header::HOST).cloned(),
             version: request.version(),
+            user: None,
             status: 0,
             request: Rc::clone(progress),
             bytes_out: 0,
@@ -83,6 +86,10 @@ impl Record {
 
     pub(crate) fn id(&mut self, id: HeaderValue) {
         self.id = id;
+    }
+
+    pub(crate) fn user(&mut self, user: String) {
+        self.user = Some(user);
     }
 
     pub(crate) fn status(&mut self, status: http::StatusCode) {
@@ -136,6 +143,9 @@ impl Record {
         self.client.worker.log.timestamp(self.time, line.out);
         line.field("id").text(self.id.as_bytes());
         line.field("client").quoted(self.client.address());
+        if let Some(user) = &self.user {
+            line.field("user").text(user.as_bytes());
+        }
         let host = self.host.as_ref().map(HeaderValue::as_bytes);
         // The authority of an absolute target overrules the field, here as in the router.
         let authority = self

@@ -66,3 +66,26 @@ pub(crate) static SECURITY_HEADERS: Table = Table {
     later: &[],
     extensions: false,
 };
+
+pub(crate) static BASIC_AUTH: Table = Table {
+    what: "`basic_auth`",
+    keys: &[
+        key(
+            "file",
+            "Path of the file with users and hashes, as `htpasswd -B` writes it.",
+            form::file,
+        ),
+        key(
+            "realm",
+            "What the browser says that the password is for.",
+            form::text,
+        ),
+        key(
+            "forward_authorization",
+            "`true`: the container gets `Authorization` too.",
+            form::flag,
+        ),
+    ],
+    later: &[],
+    extensions: false,
+};

@@ -87,9 +87,13 @@ pub(crate) static ROUTE: Table = Table {
             "`true`: HSTS, X-Content-Type-Options, X-Frame-Options and Referrer-Policy where the container sends none.",
             form::security_headers,
         ),
+        key(
+            "basic_auth",
+            "Path of a file of users, as `htpasswd -B` writes it: only they may enter.",
+            form::basic_auth,
+        ),
     ],
     later: &[
-        later("basic_auth"),
         later("rate_limit"),
         later("balance"),
         later("sticky"),

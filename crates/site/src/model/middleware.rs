@@ -1,6 +1,10 @@
 //! What a route does to its requests and answers besides forwarding them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use crate::PasswordHash;
 
 /// Everything that a route does besides. Nothing by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +16,8 @@ pub struct Middleware {
     pub headers: Headers,
     /// Fields by which browsers are told to be careful, where the container says nothing of the kind.
     pub security_headers: Option<SecurityHeaders>,
+    /// Users who may enter.
+    pub basic_auth: Option<BasicAuth>,
 }
 
 /// One change of the path.
@@ -37,6 +43,19 @@ pub struct Rewrite {
 
 /// Most memory that one compiled expression may take, in bytes.
 pub const REWRITE_BYTES: usize = 256 << 10;
+
+// === Who may enter ===
+
+/// Users and passwords, asked for by the browser (RFC 7617).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BasicAuth {
+    /// What the browser says that the password is for.
+    pub realm: String,
+    /// At least one.
+    pub users: BTreeMap<String, PasswordHash>,
+    /// The container gets `Authorization` too.
+    pub forward_authorization: bool,
+}
 
 // === Headers ===
 

@@ -1,19 +1,25 @@
 //! What a route does besides forwarding: one file of `routes` for each group of keys.
 
-use super::{headers, paths};
-use crate::Middleware;
+use super::{basic_auth, headers, paths};
 use crate::fields::Fields;
 use crate::problem::Report;
+use crate::{Middleware, Sources};
 
 /// Keys that mean something only where requests are forwarded.
-const ONLY_FORWARDED: &[&str] = &["strip_prefix", "add_prefix", "rewrite"];
+const ONLY_FORWARDED: &[&str] = &["strip_prefix", "add_prefix", "rewrite", "basic_auth"];
 
 /// `path` is the route's.
-pub(super) fn read(fields: &Fields<'_>, path: &str, report: &mut Report) -> Middleware {
+pub(super) fn read(
+    fields: &Fields<'_>,
+    path: &str,
+    sources: &Sources<'_>,
+    report: &mut Report,
+) -> Middleware {
     Middleware {
         paths: paths::read(fields, path, report),
         headers: headers::read(fields, report),
         security_headers: headers::security(fields, report),
+        basic_auth: basic_auth::read(fields, sources, report),
     }
 }
 

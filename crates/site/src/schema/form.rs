@@ -209,6 +209,14 @@ pub(crate) fn security_headers() -> Json {
     json!({ "anyOf": [flag(), object(&keys::SECURITY_HEADERS)] })
 }
 
+pub(crate) fn basic_auth() -> Json {
+    json!({ "anyOf": [file(), object(&keys::BASIC_AUTH)] })
+}
+
+pub(crate) fn file() -> Json {
+    json!({ "type": "string", "minLength": 1 })
+}
+
 pub(crate) fn hsts() -> Json {
     json!({ "anyOf": [{ "type": "string" }, only_false()], "examples": ["365d"] })
 }

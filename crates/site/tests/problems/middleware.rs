@@ -105,3 +105,23 @@ fn fields_that_are_not_the_site_s_to_change() {
     "#]],
     );
 }
+
+#[test]
+fn a_file_of_users_that_is_missing_or_wrong() {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    let text = "routes:\n  a: { to: web:80, basic_auth: ./none }\n  b: { to: web:80, basic_auth: { file: ./bad, realm: é } }\n  c: { to: web:80, basic_auth: { realm: x } }\ncontainers: { web: { image: nginx } }\n";
+    let bad = "anna:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\nbert:hunter2\nanna:hunter2\n";
+    let files = BTreeMap::from([("./bad".to_owned(), bad.to_owned())]);
+    let problems = linkspan_site::parse(&linkspan_site::Sources {
+        file: Path::new(crate::FILE),
+        text: text.as_bytes(),
+        variables: &BTreeMap::new(),
+        files: &files,
+    })
+    .unwrap_err();
+    expect![[""]].assert_eq(&format!("{problems}\n"));
+    let references = linkspan_site::references(text.as_bytes()).unwrap();
+    assert_eq!(references.files, ["./bad".to_owned(), "./none".to_owned()].into());
+}

@@ -98,7 +98,7 @@ fn hosts_that_are_none() {
 #[test]
 fn targets_that_are_none() {
     lines(
-        "routes:\n  a: web\n  b: web:http\n  c: ftp://x\n  d: http://x/path\n  e: http://u:p@x\n  f: 10.0.0.1:80\n  g: []\n  h:\n  i: {}\n  j: { to: web:80, redirect: http://x }\n  k: { redirect: /login }\n  l: { redirect: https://x, status: 200 }\n  m: { to: web:80, allow: 10.0.0.1/8 }\n  n: { to: web:80, basic_auth: x }\n  o: [web:80, web:80]\n  p: wss://x\n  q: { to: web:80, status: 301 }\ncontainers: { web: { image: nginx } }\n",
+        "routes:\n  a: web\n  b: web:http\n  c: ftp://x\n  d: http://x/path\n  e: http://u:p@x\n  f: 10.0.0.1:80\n  g: []\n  h:\n  i: {}\n  j: { to: web:80, redirect: http://x }\n  k: { redirect: /login }\n  l: { redirect: https://x, status: 200 }\n  m: { to: web:80, allow: 10.0.0.1/8 }\n  n: { to: web:80, sticky: x }\n  o: [web:80, web:80]\n  p: wss://x\n  q: { to: web:80, status: 301 }\ncontainers: { web: { image: nginx } }\n",
         expect![[r#"
             line 2, column 6: target `web` has no port (write `web:PORT`, the port its program listens on inside the container)
             line 3, column 6: `http` is no port (write `container:port`, such as `web:3000`)
@@ -113,7 +113,7 @@ fn targets_that_are_none() {
             line 12, column 18: `redirect` takes an absolute URL, not `/login` (begin with `https://` or `http://`)
             line 13, column 37: `status` can't be `200` (301, 302, 307 or 308)
             line 14, column 27: `10.0.0.1/8` has bits beyond its prefix (did you mean `10.0.0.0/8` or `10.0.0.1`?)
-            line 15, column 20: `basic_auth` is not supported yet
+            line 15, column 20: `sticky` is not supported yet
             line 16, column 15: the same target twice
             line 17, column 6: scheme `wss` is not `http` or `https` (WebSockets go through `http://` and `https://` as well)
             line 18, column 20: `status` belongs to `redirect`
