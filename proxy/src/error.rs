@@ -48,6 +48,12 @@ pub(crate) enum Kind {
     Unauthorized(HeaderValue),
     #[error("service unavailable: too many passwords are being verified")]
     VerifierFull,
+    #[error("you ask too often: come back in {0} s")]
+    RateLimited(u32),
+    #[error("service unavailable: too many requests are under way")]
+    Concurrency,
+    #[error("the request is too large: {0} bytes are taken")]
+    BodyTooLarge(u64),
     #[error("service unavailable: {0}")]
     Down(String),
     #[error("service unavailable: `{service}` is still starting")]
@@ -115,8 +121,10 @@ impl Failure {
             | Kind::Method(_)
             | Kind::Forbidden
             | Kind::Unauthorized(_)
+            | Kind::RateLimited(_)
+            | Kind::BodyTooLarge(_)
             | Kind::ClientGone => Side::Client,
-            Kind::HoldFull { .. } | Kind::VerifierFull => Side::Linkspan,
+            Kind::HoldFull { .. } | Kind::VerifierFull | Kind::Concurrency => Side::Linkspan,
             _ => Side::Upstream,
         }
     }
@@ -134,6 +142,9 @@ impl Failure {
             Kind::Forbidden => "address",
             Kind::Unauthorized(_) => "credentials",
             Kind::VerifierFull => "verifier_full",
+            Kind::RateLimited(_) => "rate_limit",
+            Kind::Concurrency => "concurrency",
+            Kind::BodyTooLarge(_) => "body_too_large",
             Kind::Down(_) => "down",
             Kind::Starting { .. } => "starting",
             Kind::HoldFull { .. } => "hold_full",
@@ -164,9 +175,13 @@ impl Failure {
             Kind::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Kind::Forbidden => StatusCode::FORBIDDEN,
             Kind::Unauthorized(_) => StatusCode::UNAUTHORIZED,
-            Kind::Down(_) | Kind::Starting { .. } | Kind::HoldFull { .. } | Kind::VerifierFull => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Kind::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Kind::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Kind::Down(_)
+            | Kind::Starting { .. }
+            | Kind::HoldFull { .. }
+            | Kind::VerifierFull
+            | Kind::Concurrency => StatusCode::SERVICE_UNAVAILABLE,
             Kind::ConnectTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Kind::Connect { .. } | Kind::Resolve { .. } | Kind::Cut { .. } | Kind::Protocol { .. } => {
                 StatusCode::BAD_GATEWAY
@@ -179,6 +194,8 @@ impl Failure {
         match self.kind {
             Kind::Starting { .. } | Kind::HoldFull { .. } | Kind::VerifierFull => Some(5),
             Kind::Down(_) => Some(30),
+            Kind::RateLimited(seconds) => Some(seconds),
+            Kind::Concurrency => Some(1),
             _ => None,
         }
     }

@@ -24,10 +24,12 @@
 //! client that left while held) drops it, and dropping it writes the request's line in the access log.
 
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use http::header::{ALLOW, AUTHORIZATION, CONNECTION, COOKIE, LOCATION, TE, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
 
 use crate::body::{Incoming, Progress, ResponseBody};
 use crate::client::Client;
@@ -226,9 +228,23 @@ async fn answer(
         },
     }
     let middleware = &world.routes[route].middleware;
+    if let Some(limiter) = &middleware.rate_limit {
+        let wait = limiter.take(client.peer.ip(), request.headers(), Instant::now());
+        wait.map_err(|wait| Kind::RateLimited(seconds(wait)))?;
+    }
     if let Some(gate) = &middleware.basic_auth {
         let entering = gate.enter(request.headers(), &worker.verified, &worker.shared.verifier);
         record.user(entering.await?);
+    }
+    if let Some(limit) = &middleware.concurrency {
+        record.place(limit.enter().ok_or(Kind::Concurrency)?);
+    }
+    if let Some(most) = middleware.max_body {
+        // The length that is known counts before a byte is taken, the other one while they come.
+        if request.body().size_hint().lower() > most {
+            return Err(Kind::BodyTooLarge(most).into());
+        }
+        progress.most.set(most);
     }
     let method = request.method().clone();
     if !max_forwards::may_pass(&method, request.headers_mut()) {
@@ -245,6 +261,11 @@ async fn answer(
     };
     let (response, lease) = upstream::exchange(worker, destination, &mut outgoing, record).await?;
     respond(response, lease, wanted)
+}
+
+/// Whole seconds, rounded up.
+fn seconds(wait: Duration) -> u32 {
+    u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
 fn secure(host: &str, port: u16, uri: &Uri) -> Result<Answer, Failure> {

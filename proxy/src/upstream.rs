@@ -200,7 +200,7 @@ async fn attempt(
             host.forget();
             continue;
         }
-        if !matches!(failure.kind, Kind::ClientGone) {
+        if !matches!(failure.kind, Kind::ClientGone | Kind::BodyTooLarge(_)) {
             health::failed(worker, host, &failure);
         }
         return Err(failure);

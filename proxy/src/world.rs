@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use http::{HeaderValue, StatusCode, Uri};
 use ipnetwork::IpNetwork;
 use linkspan_api::feed::{self, Forward, Limits, Service, Snapshot, SocketId, SocketKind, Target, ToNetd};
+use linkspan_site::HostPattern;
 use rustls::pki_types::ServerName;
 use tokio::sync::mpsc;
 
@@ -35,7 +36,7 @@ pub(crate) struct World {
 pub(crate) struct Route {
     pub(crate) allow: Vec<IpNetwork>,
     pub(crate) action: Action,
-    pub(crate) middleware: Middleware,
+    pub(crate) middleware: Arc<Middleware>,
 }
 
 /// What a route does.
@@ -161,11 +162,16 @@ impl World {
     }
 }
 
+type Middlewares = HashMap<(String, HostPattern, String), Arc<Middleware>>;
+
 /// Makes worlds of snapshots and remembers what lives on from one to the next: endpoints and parsed keys.
 #[derive(Debug, Default)]
 pub(crate) struct Compiler {
     endpoints: HashMap<(String, u64), Arc<Endpoint>>,
     next_uid: u64,
+    /// Those of the routes that have any, by project, host and path.
+    middlewares: Middlewares,
+    plain: Arc<Middleware>,
     keyring: Keyring,
     /// Those not yet said, also of endpoints that have left.
     farewells: HashMap<(String, u64), Weak<Farewell>>,
@@ -188,14 +194,16 @@ impl Compiler {
         let certificates = self.keyring.load(std::mem::take(&mut snapshot.certificates));
         let mut seen = HashMap::new();
         let mut kept = Vec::with_capacity(snapshot.routes.len());
+        let mut middlewares = HashMap::new();
         for route in &snapshot.routes {
+            let middleware = self.middleware(route, &mut middlewares);
             if let Some(action) = self.action(&route.action, &snapshot, &mut seen) {
                 kept.push((
                     route,
                     Route {
                         allow: route.allow.clone(),
                         action,
-                        middleware: Middleware::compile(&route.middleware),
+                        middleware,
                     },
                 ));
             }
@@ -204,6 +212,7 @@ impl Compiler {
         let routes = kept.into_iter().map(|(_, route)| route).collect();
         let has_https = snapshot.listeners.iter().any(|id| id.kind == SocketKind::Https);
         self.endpoints = seen;
+        self.middlewares = middlewares;
         self.farewells.retain(|_, farewell| farewell.strong_count() > 0);
         let place = |(place, forward): (usize, &Forward)| ((forward.kind, forward.address), place);
         let forwards = snapshot.forwards.iter().enumerate().map(place).collect();
@@ -217,6 +226,16 @@ impl Compiler {
             forwards,
             has_https,
         }
+    }
+
+    fn middleware(&self, route: &feed::Route, seen: &mut Middlewares) -> Arc<Middleware> {
+        if route.middleware == linkspan_site::Middleware::default() {
+            return Arc::clone(&self.plain);
+        }
+        let key = (route.project.clone(), route.host.clone(), route.path.clone());
+        let compiled = Middleware::compile(&route.middleware, self.middlewares.get(&key));
+        seen.insert(key, Arc::clone(&compiled));
+        compiled
     }
 
     fn action(

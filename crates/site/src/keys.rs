@@ -15,7 +15,7 @@ use crate::yaml::Entry;
 pub(crate) use container::{
     ATTACHMENT, BIND, CONTAINER, DEPENDENCY, DEVICE, ENV_FILE, HEALTHCHECK, MOUNT, PORT, TMPFS, ULIMIT,
 };
-pub(crate) use route::{BASIC_AUTH, HEADER_RULES, HEADERS, SECURITY_HEADERS};
+pub(crate) use route::{BASIC_AUTH, HEADER_RULES, HEADERS, RATE_LIMIT, SECURITY_HEADERS};
 pub(crate) use site::{DRIVER_OPTIONS, IPAM, IPAM_CONFIG, NETWORK, ROUTE, SITE, VOLUME};
 
 /// The keys of one kind of mapping.
@@ -110,6 +110,7 @@ mod tests {
                 "routes: { a: { to: b:1, security_headers: { @ } } }",
             ),
             (&BASIC_AUTH, "routes: { a: { to: b:1, basic_auth: { @ } } }"),
+            (&RATE_LIMIT, "routes: { a: { to: b:1, rate_limit: { @ } } }"),
             (&NETWORK, "networks: { a: { @ } }"),
             (
                 &DRIVER_OPTIONS,

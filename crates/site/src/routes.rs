@@ -4,6 +4,7 @@ mod attached;
 mod basic_auth;
 mod headers;
 mod host;
+mod limits;
 mod middleware;
 mod paths;
 mod target;

@@ -17,13 +17,29 @@ use crate::h1::{self, splice::Source};
 use crate::middleware::forwarded;
 
 /// What the proxy knows about a request's body while it streams.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Progress {
     pub(crate) bytes: Cell<u64>,
     /// All of it was handed to the upstream connection, so that the connection may be used again.
     pub(crate) complete: Cell<bool>,
     /// The client broke off.
     pub(crate) client_failed: Cell<bool>,
+    /// Most bytes that are taken.
+    pub(crate) most: Cell<u64>,
+    /// More came.
+    pub(crate) too_large: Cell<bool>,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            bytes: Cell::default(),
+            complete: Cell::default(),
+            client_failed: Cell::default(),
+            most: Cell::new(u64::MAX),
+            too_large: Cell::default(),
+        }
+    }
 }
 
 /// A request body as the upstream connection reads it.
@@ -253,7 +269,7 @@ impl Body for RequestBody {
             Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
             None => this.poll_source(cx),
         };
-        let frame = match source {
+        let mut frame = match source {
             Poll::Ready(frame) => frame.map(|frame| frame.map(forwarded::honest_trailers)),
             Poll::Pending => {
                 ready!(this.poll_silence(cx));
@@ -261,13 +277,17 @@ impl Body for RequestBody {
             }
         };
         this.silence = None;
-        match &frame {
-            Some(Ok(frame)) => {
-                let length = frame.data_ref().map_or(0, Bytes::len);
-                this.progress.bytes.set(this.progress.bytes.get() + length as u64);
+        if let Some(Ok(passed)) = &frame {
+            let length = passed.data_ref().map_or(0, Bytes::len);
+            let bytes = this.progress.bytes.get() + length as u64;
+            this.progress.bytes.set(bytes);
+            if bytes > this.progress.most.get() {
+                this.progress.too_large.set(true);
+                frame = Some(Err("the request is larger than its route takes".into()));
             }
-            Some(Err(_)) => this.progress.client_failed.set(true),
-            None => {}
+        }
+        if matches!(frame, Some(Err(_))) {
+            this.progress.client_failed.set(true);
         }
         if frame.is_none() || this.is_end_stream() {
             this.progress.complete.set(true);

@@ -9,6 +9,7 @@ use http::{HeaderValue, Method, Uri, Version};
 
 use crate::body::Progress;
 use crate::client::Client;
+use crate::middleware::concurrency::Permit;
 use crate::upstream::pool::Host;
 
 mod writer;
@@ -57,6 +58,8 @@ pub(crate) struct Record {
     outcome: Option<Outcome>,
     /// Why the answer is one of our own; absent when it is the upstream's.
     reason: Option<&'static str>,
+    /// The request's place among those of its route, which is free when the record goes.
+    place: Option<Permit>,
 }
 
 impl Record {
@@ -81,6 +84,7 @@ impl Record {
             held: Duration::ZERO,
             outcome: None,
             reason: None,
+            place: None,
         }
     }
 
@@ -129,6 +133,10 @@ impl Record {
     /// The answer is one of our own, and this is why.
     pub(crate) fn reason(&mut self, reason: &'static str) {
         self.reason = Some(reason);
+    }
+
+    pub(crate) fn place(&mut self, place: Permit) {
+        self.place = Some(place);
     }
 
     /// Only where nothing worse was said yet: an error page that was delivered is still an error.

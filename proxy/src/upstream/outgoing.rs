@@ -213,6 +213,9 @@ impl Outgoing {
         broken: bool,
         unsent: bool,
     ) -> Failure {
+        if self.progress.too_large.get() {
+            return Failure::because(Kind::BodyTooLarge(self.progress.most.get()), error);
+        }
         if self.progress.client_failed.get() {
             return Failure::because(Kind::ClientGone, error);
         }

@@ -2,6 +2,7 @@
 
 mod basic_auth;
 mod headers;
+mod limits;
 mod paths;
 
 use crate::rig::{Rig, Upstream};

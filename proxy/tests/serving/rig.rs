@@ -182,6 +182,11 @@ impl Rig {
         );
     }
 
+    /// Has the proxy blamed nobody?
+    pub(crate) fn hints_are_none(mut self) -> bool {
+        self.hints.try_recv().is_err()
+    }
+
     /// One request on a connection of its own; `text` has LF line ends.
     pub(crate) fn ask(&self, text: &str) -> Answer {
         let mut client = Raw::connect(self.http);

@@ -89,3 +89,22 @@ pub(crate) static BASIC_AUTH: Table = Table {
     later: &[],
     extensions: false,
 };
+
+pub(crate) static RATE_LIMIT: Table = Table {
+    what: "`rate_limit`",
+    keys: &[
+        key("rate", "`10/s`, `100/m`, `1000/h` or `5000/d`.", form::rate),
+        key(
+            "burst",
+            "Requests that may come at once after a silence; those of one period by default.",
+            form::at_once,
+        ),
+        key(
+            "by",
+            "Who shares an allowance: `address` (the default), `header NAME`, or `route` for all.",
+            form::rate_key,
+        ),
+    ],
+    later: &[],
+    extensions: false,
+};

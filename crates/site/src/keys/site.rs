@@ -92,9 +92,23 @@ pub(crate) static ROUTE: Table = Table {
             "Path of a file of users, as `htpasswd -B` writes it: only they may enter.",
             form::basic_auth,
         ),
+        key(
+            "rate_limit",
+            "Requests that each client address may send: `10/s`. More are answered with 429.",
+            form::rate_limit,
+        ),
+        key(
+            "concurrency",
+            "Requests that may be under way at once. More are answered with 503.",
+            form::at_once,
+        ),
+        key(
+            "max_body",
+            "Longest body of a request (10m). A longer one is answered with 413.",
+            form::size,
+        ),
     ],
     later: &[
-        later("rate_limit"),
         later("balance"),
         later("sticky"),
         later("timeout"),

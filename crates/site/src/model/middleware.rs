@@ -18,6 +18,12 @@ pub struct Middleware {
     pub security_headers: Option<SecurityHeaders>,
     /// Users who may enter.
     pub basic_auth: Option<BasicAuth>,
+    /// How often may be asked.
+    pub rate_limit: Option<RateLimit>,
+    /// Requests under way at once; at least 1.
+    pub concurrency: Option<u32>,
+    /// Bytes of a request's body.
+    pub max_body: Option<u64>,
 }
 
 /// One change of the path.
@@ -55,6 +61,38 @@ pub struct BasicAuth {
     pub users: BTreeMap<String, PasswordHash>,
     /// The container gets `Authorization` too.
     pub forward_authorization: bool,
+}
+
+// === Limits ===
+
+/// So many requests in so much time, and the rest answered with 429.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateLimit {
+    /// Requests in each period, evenly spread; at least 1, at most [`RATE_MAX`] a second.
+    pub count: u32,
+    /// In seconds.
+    pub period: u32,
+    /// Requests that may come at once after a silence; at least 1. To earn them takes at most [`BURST_MAX`] seconds.
+    pub burst: u32,
+    /// Who shares one allowance.
+    pub by: RateKey,
+}
+
+/// Highest rate, in requests a second.
+pub const RATE_MAX: u32 = 10_000;
+/// Longest time in which a burst may be earned, in seconds: 30 days.
+pub const BURST_MAX: u64 = 30 * 24 * 3600;
+
+/// Who shares one allowance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RateKey {
+    /// Each client address has its own; with IPv6 each network of 64 bits.
+    Address,
+    /// Each value of this field (in lower case) has its own; without it, each client address.
+    Header(String),
+    /// All requests of the route.
+    Route,
 }
 
 // === Headers ===

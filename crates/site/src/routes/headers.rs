@@ -110,10 +110,15 @@ fn values(
     values
 }
 
+/// RFC 9110 §5.6.2.
+pub(super) fn is_token(text: &str) -> bool {
+    let is_letter = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !text.is_empty() && text.bytes().all(is_letter)
+}
+
 /// A field's name in lower case, if it is one that may be changed and wasn't seen before.
 fn name(text: &str, span: Span, seen: &mut BTreeMap<String, Span>, report: &mut Report) -> Option<String> {
-    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    if text.is_empty() || !text.bytes().all(is_token) {
+    if !is_token(text) {
         report.at(span, format!("{} is no name of a field", quoted(text)));
         return None;
     }

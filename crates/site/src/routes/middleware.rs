@@ -1,12 +1,21 @@
 //! What a route does besides forwarding: one file of `routes` for each group of keys.
 
-use super::{basic_auth, headers, paths};
+use super::{basic_auth, headers, limits, paths};
 use crate::fields::Fields;
 use crate::problem::Report;
+use crate::quantity;
 use crate::{Middleware, Sources};
 
 /// Keys that mean something only where requests are forwarded.
-const ONLY_FORWARDED: &[&str] = &["strip_prefix", "add_prefix", "rewrite", "basic_auth"];
+const ONLY_FORWARDED: &[&str] = &[
+    "strip_prefix",
+    "add_prefix",
+    "rewrite",
+    "basic_auth",
+    "rate_limit",
+    "concurrency",
+    "max_body",
+];
 
 /// `path` is the route's.
 pub(super) fn read(
@@ -20,6 +29,9 @@ pub(super) fn read(
         headers: headers::read(fields, report),
         security_headers: headers::security(fields, report),
         basic_auth: basic_auth::read(fields, sources, report),
+        rate_limit: limits::rate(fields, report),
+        concurrency: limits::concurrency(fields, report),
+        max_body: fields.parsed("max_body", report, quantity::bytes),
     }
 }
 

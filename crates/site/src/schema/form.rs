@@ -217,6 +217,22 @@ pub(crate) fn file() -> Json {
     json!({ "type": "string", "minLength": 1 })
 }
 
+pub(crate) fn rate_limit() -> Json {
+    json!({ "anyOf": [rate(), object(&keys::RATE_LIMIT)] })
+}
+
+pub(crate) fn rate() -> Json {
+    json!({ "anyOf": [{ "type": "string", "pattern": "^ *[0-9]+ */ *[smhd] *$" }, variable()], "examples": ["10/s"] })
+}
+
+pub(crate) fn rate_key() -> Json {
+    json!({ "anyOf": [{ "enum": ["address", "route"] }, { "type": "string", "pattern": "^header " }, variable()] })
+}
+
+pub(crate) fn at_once() -> Json {
+    whole(1, 1_000_000)
+}
+
 pub(crate) fn hsts() -> Json {
     json!({ "anyOf": [{ "type": "string" }, only_false()], "examples": ["365d"] })
 }

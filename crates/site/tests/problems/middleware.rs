@@ -125,3 +125,21 @@ fn a_file_of_users_that_is_missing_or_wrong() {
     let references = linkspan_site::references(text.as_bytes()).unwrap();
     assert_eq!(references.files, ["./bad".to_owned(), "./none".to_owned()].into());
 }
+
+#[test]
+fn limits_that_are_none() {
+    lines(
+        &routes(&[
+            "to: web:80, rate_limit: fast",
+            "to: web:80, rate_limit: 0/s",
+            "to: web:80, rate_limit: 10001/s",
+            "to: web:80, rate_limit: { burst: 3 }",
+            "to: web:80, rate_limit: { rate: 1/d, burst: 31 }",
+            "to: web:80, rate_limit: { rate: 1/s, by: cookie }",
+            "to: web:80, rate_limit: { rate: 1/s, by: header }",
+            "to: web:80, concurrency: 0",
+            "to: web:80, max_body: big",
+        ]),
+        expect![[""]],
+    );
+}
