@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use linkspan_site::Site;
+use linkspan_site::{Container, ContainerName, Site};
 
 use super::{Ingredients, Template};
 use crate::{Image, LogSpec, NetworkNamespace, Slot};
@@ -29,7 +29,12 @@ impl Named<'_> {
 
 /// What was worked out of the templates of former plans.
 #[derive(Debug, Default)]
-pub(crate) struct Templates(BTreeMap<Slot, Known>);
+pub(crate) struct Templates {
+    known: BTreeMap<Slot, Known>,
+    /// What was found out for this plan of containers of a site that was brought up again: are they the same? By where
+    /// both sites lie in memory.
+    alike: BTreeMap<(usize, usize, ContainerName), bool>,
+}
 
 #[derive(Debug)]
 struct Known {
@@ -47,8 +52,11 @@ impl Templates {
     /// Names a template.
     pub(crate) fn named<'a>(&mut self, ingredients: Ingredients<'a>) -> Named<'a> {
         let slot = ingredients.slot;
-        let known = match self.0.remove(slot) {
-            Some(known) if known.is_of(&ingredients) => known,
+        let known = match self.known.remove(slot) {
+            Some(known) if known.is_of(&ingredients) && self.is_declared_so(&known, &ingredients) => Known {
+                site: Arc::clone(ingredients.site),
+                ..known
+            },
             _ => Known::new(&ingredients),
         };
         let named = Named {
@@ -57,14 +65,32 @@ impl Templates {
             is_without_program: known.is_without_program,
             ingredients,
         };
-        self.0.insert(slot.clone(), known);
+        self.known.insert(slot.clone(), known);
         named
     }
 
-    /// Slots that are no more need no memory.
+    /// Does the site say the same of the container? How many there are of it makes none of them another one.
+    fn is_declared_so(&mut self, known: &Known, ingredients: &Ingredients<'_>) -> bool {
+        let (old, new) = (&known.site, ingredients.site);
+        if Arc::ptr_eq(old, new) {
+            return true;
+        }
+        let name = &ingredients.slot.container;
+        let places = (Arc::as_ptr(old) as usize, Arc::as_ptr(new) as usize, name.clone());
+        *self.alike.entry(places).or_insert_with(|| {
+            let before = old.containers.get(name).map(|container| Container {
+                replicas: ingredients.container.replicas,
+                ..container.clone()
+            });
+            old.name == new.name && before.as_ref() == Some(ingredients.container)
+        })
+    }
+
+    /// To be called when a plan has named all it needs. Slots that are no more need no memory.
     pub(crate) fn forget_others(&mut self, slots: &BTreeSet<Slot>) {
-        if self.0.len() > slots.len() {
-            self.0.retain(|slot, _| slots.contains(slot));
+        self.alike.clear();
+        if self.known.len() > slots.len() {
+            self.known.retain(|slot, _| slots.contains(slot));
         }
     }
 }
@@ -88,22 +114,21 @@ impl Known {
         }
     }
 
+    /// Is all the same but what the site says?
     fn is_of(&self, ingredients: &Ingredients<'_>) -> bool {
         let Ingredients {
-            site,
-            slot,
-            container,
+            // For [`Templates::is_declared_so`].
+            site: _,
+            container: _,
+            // What is known is known of this one.
+            slot: _,
             image,
             bridges,
             namespace,
             settings,
         } = ingredients;
-        // A site that was brought up again is as a rule the same in nearly all of its containers.
-        let same_container = Arc::ptr_eq(&self.site, site)
-            || self.site.name == site.name && self.site.containers.get(&slot.container) == Some(*container);
         let same_image = Arc::ptr_eq(&self.image, image) || self.image == **image;
-        same_container
-            && same_image
+        same_image
             && self.namespace == *namespace
             && self.log == settings.log
             && bridges.values().copied().eq(&self.bridges)
