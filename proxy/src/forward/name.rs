@@ -27,6 +27,10 @@ impl Name {
         if *request.method() == Method::TRACE || (*request.method() == Method::CONNECT && !extended) {
             return Err(Kind::Method(request.method().clone()).into());
         }
+        // The HTTP/1 side has refused this one already (RFC 9112 §3.2.4).
+        if request.uri().path() == "*" && *request.method() != Method::OPTIONS {
+            return Err(bad("`*` is a target for OPTIONS alone"));
+        }
         let mut fields = request.headers().get_all(HOST).iter();
         let (field, second) = (fields.next(), fields.next());
         if second.is_some() {

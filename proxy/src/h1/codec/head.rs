@@ -77,8 +77,12 @@ pub(crate) struct Reason(pub(crate) Bytes);
 pub(crate) fn request(bytes: &Bytes) -> Result<Request, HeadError> {
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
     let mut head = httparse::Request::new(&mut []);
-    if head.parse_with_uninit_headers(bytes, &mut fields)?.is_partial() {
-        return Err(HeadError::FirstLine);
+    match head.parse_with_uninit_headers(bytes, &mut fields) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => return Err(HeadError::FirstLine),
+        // Another version is one that is written like ours; anything else is no version at all.
+        Err(httparse::Error::Version) if !names_a_version(bytes) => return Err(HeadError::FirstLine),
+        Err(error) => return Err(error.into()),
     }
     let (Some(method), Some(path), Some(minor)) = (head.method, head.path, head.version) else {
         return Err(HeadError::FirstLine);
@@ -89,6 +93,16 @@ pub(crate) fn request(bytes: &Bytes) -> Result<Request, HeadError> {
     request.version = version(minor);
     request.headers = map(bytes, head.headers, OURS)?;
     Ok(request)
+}
+
+/// Is the third word of the request line, and last, `HTTP/`, a digit, a dot, and a digit (RFC 9112 §2.3)?
+fn names_a_version(head: &[u8]) -> bool {
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let mut words = line.split(|byte| *byte == b' ').skip(2);
+    let (word, more) = (words.next(), words.next());
+    let version = word.and_then(|word| word.strip_prefix(b"HTTP/"));
+    matches!(version, Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit())
+        && more.is_none()
 }
 
 /// Reads the head of a response.
@@ -271,10 +285,17 @@ mod tests {
 
     #[test]
     fn rfc_9112_section_2_3_versions_other_than_1_0_and_1_1_are_not_spoken() {
-        for version in ["HTTP/2.0", "HTTP/0.9", "HTTP/1.2", "HTTP/11"] {
+        for version in ["HTTP/2.0", "HTTP/0.9", "HTTP/1.2"] {
             assert_eq!(
                 refused(&format!("GET / {version}\nHost: a\n\n")).status(),
                 505,
+                "{version}"
+            );
+        }
+        for version in ["HTTP/11", "HTTP/1.10", "http/1.1", "x HTTP/1.1"] {
+            assert_eq!(
+                refused(&format!("GET / {version}\nHost: a\n\n")).status(),
+                400,
                 "{version}"
             );
         }
