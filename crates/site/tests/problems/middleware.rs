@@ -121,7 +121,13 @@ fn a_file_of_users_that_is_missing_or_wrong() {
         files: &files,
     })
     .unwrap_err();
-    expect![[""]].assert_eq(&format!("{problems}\n"));
+    expect![[r#"
+        line 2, column 32: `basic_auth` `./none` isn't there (it is sought from the folder of this file)
+        line 3, column 40: `basic_auth` `./bad`, line 2: the password of `bert` is not hashed by bcrypt, Argon2, apr1 or {SHA}: `htpasswd -B` makes one that is
+        line 3, column 40: `basic_auth` `./bad`, line 3: the password of `anna` is not hashed by bcrypt, Argon2, apr1 or {SHA}: `htpasswd -B` makes one that is
+        line 3, column 54: `realm` must be a line of ASCII
+        line 4, column 32: `basic_auth` needs a `file` (the path of a file that `htpasswd -B` wrote)
+    "#]].assert_eq(&format!("{problems}\n"));
     let references = linkspan_site::references(text.as_bytes()).unwrap();
     assert_eq!(references.files, ["./bad".to_owned(), "./none".to_owned()].into());
 }
@@ -140,6 +146,16 @@ fn limits_that_are_none() {
             "to: web:80, concurrency: 0",
             "to: web:80, max_body: big",
         ]),
-        expect![[""]],
+        expect![[r#"
+            line 3, column 37: `rate_limit` must be a rate such as `10/s`, `100/m`, `1000/h` or `5000/d`
+            line 4, column 37: `rate_limit` must let something in: for nobody, write `allow`
+            line 5, column 37: `rate_limit` is more than 10000 in a second, which is no limit
+            line 6, column 37: `rate_limit` needs a `rate` (such as `10/s`)
+            line 7, column 37: such a burst would take more than 30 days to earn (make `burst` smaller or `rate` higher)
+            line 8, column 54: `by` must be `address`, `route` or `header NAME`
+            line 9, column 54: `by` must be `address`, `route` or `header NAME`
+            line 10, column 38: `concurrency` must be from 1 to 1000000, not 0
+            line 11, column 35: `max_body` must be a size such as `512m` or `1.5g`
+        "#]],
     );
 }
