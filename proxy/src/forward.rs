@@ -26,7 +26,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use http::header::{ALLOW, AUTHORIZATION, CONNECTION, COOKIE, LOCATION, TE, UPGRADE};
+use http::header::{ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, LOCATION, TE, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
@@ -36,6 +36,7 @@ use crate::client::Client;
 use crate::error::{Failure, Kind};
 pub(crate) use crate::interim::Interim;
 use crate::middleware::access_log::Record;
+use crate::middleware::compress::{self, Coding, Encoder};
 use crate::middleware::forwarded::X_FORWARDED_PREFIX;
 use crate::middleware::hop_by_hop::{self, Said};
 use crate::middleware::{Middleware, allow, max_forwards, redirect, request_id};
@@ -97,7 +98,11 @@ pub(crate) async fn serve(client: &Rc<Client>, mut request: Request<Incoming>, i
     let mut response = match answer {
         Ok(Answer::Upstream { response, lease }) => {
             record.status(response.status());
-            response.map(|body| ResponseBody::upstream(body, lease, record))
+            let (mut head, body) = response.into_parts();
+            let encoder = matched
+                .as_ref()
+                .and_then(|matched| matched.compress(&mut head, &body));
+            Response::from_parts(head, ResponseBody::upstream(body, lease, record, encoder))
         }
         Ok(Answer::Tunnel { response, mut lease }) => match lease.take_raw() {
             Some(upstream) => {
@@ -138,9 +143,28 @@ pub(crate) async fn serve(client: &Rc<Client>, mut request: Request<Incoming>, i
 struct Matched {
     world: Current,
     route: usize,
+    /// The request wants no body.
+    head: bool,
+    accepts: Option<Coding>,
 }
 
 impl Matched {
+    /// What the answer's body is compressed with, if it is. Then the head says so.
+    fn compress(&self, head: &mut http::response::Parts, body: &Incoming) -> Option<Encoder> {
+        if !self.middleware().compress {
+            return None;
+        }
+        let told = || head.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+        let length = if self.head {
+            told()
+        } else {
+            body.size_hint().exact()
+        };
+        let coding = compress::change(self.accepts, head.status, &mut head.headers, length)?;
+        // Only memory can be missing, and then the body that was announced can't be made.
+        Encoder::new(coding).ok().filter(|_| !self.head)
+    }
+
     fn middleware(&self) -> &Middleware {
         &self.world.routes[self.route].middleware
     }
@@ -213,6 +237,12 @@ async fn answer(
     *matched = Some(Matched {
         world: world.clone(),
         route,
+        head: *request.method() == Method::HEAD,
+        accepts: world.routes[route]
+            .middleware
+            .compress
+            .then(|| Coding::accepted(request.headers()))
+            .flatten(),
     });
     match &world.routes[route] {
         known if !allow::admits(&known.allow, client.peer.ip()) => return Err(Kind::Forbidden.into()),

@@ -9,6 +9,7 @@ use linkspan_site as site;
 pub(crate) mod access_log;
 pub(crate) mod allow;
 pub(crate) mod basic_auth;
+pub(crate) mod compress;
 pub(crate) mod concurrency;
 pub(crate) mod forwarded;
 pub(crate) mod headers;
@@ -31,6 +32,7 @@ pub(crate) struct Middleware {
     pub(crate) rate_limit: Option<Arc<rate_limit::Limiter>>,
     pub(crate) concurrency: Option<Arc<concurrency::Limit>>,
     pub(crate) max_body: Option<u64>,
+    pub(crate) compress: bool,
     response_headers: Option<headers::Rules>,
     security_headers: Option<security_headers::Preset>,
 }
@@ -60,6 +62,7 @@ impl Middleware {
             rate_limit: source.rate_limit.as_ref().map(limiter),
             concurrency: source.concurrency.map(limit),
             max_body: source.max_body,
+            compress: source.compress,
             response_headers: headers::Rules::compile(&source.headers.response),
             security_headers: source
                 .security_headers

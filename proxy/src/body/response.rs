@@ -4,12 +4,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::Incoming;
 use crate::error::BoxError;
 use crate::h1::{self, splice::Source};
 use crate::middleware::access_log::{Outcome, Record};
+use crate::middleware::compress::Encoder;
 use crate::middleware::hop_by_hop;
 use crate::upstream::pool::Lease;
 
@@ -18,7 +20,15 @@ pub(crate) struct ResponseBody {
     source: Answer,
     /// The upstream broke off. Told a turn later, so that what came before is on its way by then.
     broken: Option<BoxError>,
+    /// The upstream's body is compressed on its way.
+    encoding: Option<Box<Encoding>>,
     record: Option<Record>,
+}
+
+struct Encoding {
+    encoder: Encoder,
+    /// They come last.
+    trailers: Option<HeaderMap>,
 }
 
 enum Answer {
@@ -37,6 +47,7 @@ impl ResponseBody {
         let mut body = Self {
             source,
             broken: None,
+            encoding: None,
             record: Some(record),
         };
         body.finish_if_ended();
@@ -48,17 +59,24 @@ impl ResponseBody {
         Self {
             source: Answer::Own(None),
             broken: None,
+            encoding: None,
             record: None,
         }
     }
 
-    pub(crate) fn upstream(body: Incoming, lease: Lease, record: Record) -> Self {
+    pub(crate) fn upstream(body: Incoming, lease: Lease, record: Record, encoder: Option<Encoder>) -> Self {
         let mut body = Self {
             source: Answer::Upstream {
                 body,
                 lease: Some(lease),
             },
             broken: None,
+            encoding: encoder.map(|encoder| {
+                Box::new(Encoding {
+                    encoder,
+                    trailers: None,
+                })
+            }),
             record: Some(record),
         };
         body.finish_if_ended();
@@ -89,11 +107,52 @@ impl ResponseBody {
     }
 }
 
+fn poll_plain(body: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    Pin::new(body)
+        .poll_frame(cx)
+        .map(|frame| frame.map(|frame| frame.map(hop_by_hop::plain_trailers)))
+}
+
+impl Encoding {
+    /// Goes on until something comes out. When the upstream pauses, all that it said so far does.
+    fn poll(
+        &mut self,
+        body: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.encoder.is_finished() {
+            return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
+        }
+        loop {
+            let out = match poll_plain(body, cx) {
+                Poll::Pending => match self.encoder.flush() {
+                    Ok(out) if out.is_empty() => return Poll::Pending,
+                    out => out,
+                },
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(None) => self.encoder.finish(),
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => self.encoder.push(&data),
+                    Err(frame) => {
+                        self.trailers = frame.into_trailers().ok();
+                        self.encoder.finish()
+                    }
+                },
+            };
+            match out {
+                Ok(out) if out.is_empty() && !self.encoder.is_finished() => {}
+                Ok(out) => return Poll::Ready(Some(Ok(Frame::data(out)))),
+                Err(error) => return Poll::Ready(Some(Err(error.into()))),
+            }
+        }
+    }
+}
+
 impl Source for ResponseBody {
     fn on_wire(&self) -> Option<&h1::body::Body> {
         match &self.source {
-            Answer::Upstream { body, .. } => body.on_wire(),
-            Answer::Own(_) => None,
+            Answer::Upstream { body, .. } if self.encoding.is_none() => body.on_wire(),
+            Answer::Upstream { .. } | Answer::Own(_) => None,
         }
     }
 
@@ -122,11 +181,10 @@ impl Body for ResponseBody {
             this.finish(Outcome::UpstreamTruncated);
             return Poll::Ready(Some(Err(error)));
         }
-        let frame = match &mut this.source {
-            Answer::Own(text) => text.take().map(|text| Ok(Frame::data(text))),
-            Answer::Upstream { body, .. } => {
-                ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map(hop_by_hop::plain_trailers))
-            }
+        let frame = match (&mut this.source, &mut this.encoding) {
+            (Answer::Own(text), _) => text.take().map(|text| Ok(Frame::data(text))),
+            (Answer::Upstream { body, .. }, None) => ready!(poll_plain(body, cx)),
+            (Answer::Upstream { body, .. }, Some(encoding)) => ready!(encoding.poll(body, cx)),
         };
         Poll::Ready(match frame {
             None => {
@@ -150,6 +208,9 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
+        if let Some(encoding) = &self.encoding {
+            return encoding.encoder.is_finished() && encoding.trailers.is_none();
+        }
         match &self.source {
             _ if self.broken.is_some() => false,
             Answer::Own(text) => text.is_none(),
@@ -158,6 +219,9 @@ impl Body for ResponseBody {
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.encoding.is_some() {
+            return SizeHint::default();
+        }
         match &self.source {
             Answer::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
             Answer::Upstream { body, .. } => body.size_hint(),

@@ -1,6 +1,7 @@
 //! What routes do besides forwarding, as their clients and upstreams see it.
 
 mod basic_auth;
+mod compress;
 mod headers;
 mod limits;
 mod paths;

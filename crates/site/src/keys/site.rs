@@ -107,13 +107,17 @@ pub(crate) static ROUTE: Table = Table {
             "Longest body of a request (10m). A longer one is answered with 413.",
             form::size,
         ),
+        key(
+            "compress",
+            "`true`: answers are compressed (zstd, Brotli, gzip) for clients that take that.",
+            form::flag,
+        ),
     ],
     later: &[
         later("balance"),
         later("sticky"),
         later("timeout"),
         later("cache"),
-        later("compress"),
         later("tls"),
         later("idle"),
         later("deny"),

@@ -24,6 +24,8 @@ pub struct Middleware {
     pub concurrency: Option<u32>,
     /// Bytes of a request's body.
     pub max_body: Option<u64>,
+    /// Answers are compressed for clients that take that.
+    pub compress: bool,
 }
 
 /// One change of the path.

@@ -15,6 +15,7 @@ const ONLY_FORWARDED: &[&str] = &[
     "rate_limit",
     "concurrency",
     "max_body",
+    "compress",
 ];
 
 /// `path` is the route's.
@@ -31,6 +32,7 @@ pub(super) fn read(
         basic_auth: basic_auth::read(fields, sources, report),
         rate_limit: limits::rate(fields, report),
         concurrency: limits::concurrency(fields, report),
+        compress: fields.flag("compress", report).unwrap_or_default(),
         max_body: fields.parsed("max_body", report, quantity::bytes),
     }
 }
