@@ -6,7 +6,9 @@ use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::blobs::Blobs;
@@ -28,6 +30,9 @@ pub struct Config {
     /// Our own executable, run again as `<binary> unpack` to unpack in.
     pub binary: PathBuf,
 }
+
+/// How long the lock of a daemon that has just ended is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why the store can't be opened.
 #[derive(Debug, thiserror::Error)]
@@ -221,19 +226,24 @@ fn keep_private(folder: &Path) -> io::Result<()> {
 
 fn lock(images: &Path) -> Result<Flock<File>, OpenError> {
     let path = images.join("lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(io_at(&path))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
-        nix::errno::Errno::EWOULDBLOCK => OpenError::Busy(images.to_owned()),
-        error => OpenError::Io {
-            path,
-            source: error.into(),
-        },
-    })
+    let begun = Instant::now();
+    loop {
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(io_at(&path))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            // A daemon that was killed may have had a helper that was just being started: it holds the lock until it runs.
+            Err((_, Errno::EWOULDBLOCK)) if begun.elapsed() < LOCK_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err((_, Errno::EWOULDBLOCK)) => return Err(OpenError::Busy(images.to_owned())),
+            Err((_, error)) => return Err(io_at(&path)(error.into())),
+        }
+    }
 }
 
 fn remove_temporary(folder: &Path) -> io::Result<()> {
