@@ -54,6 +54,8 @@ pub(crate) enum Kind {
     Concurrency,
     #[error("the request is too large: {0} bytes are taken")]
     BodyTooLarge(u64),
+    #[error("service unavailable: closed for maintenance")]
+    Maintenance,
     #[error("service unavailable: {0}")]
     Down(String),
     #[error("service unavailable: `{service}` is still starting")]
@@ -124,7 +126,9 @@ impl Failure {
             | Kind::RateLimited(_)
             | Kind::BodyTooLarge(_)
             | Kind::ClientGone => Side::Client,
-            Kind::HoldFull { .. } | Kind::VerifierFull | Kind::Concurrency => Side::Linkspan,
+            Kind::HoldFull { .. } | Kind::VerifierFull | Kind::Concurrency | Kind::Maintenance => {
+                Side::Linkspan
+            }
             _ => Side::Upstream,
         }
     }
@@ -144,6 +148,7 @@ impl Failure {
             Kind::VerifierFull => "verifier_full",
             Kind::RateLimited(_) => "rate_limit",
             Kind::Concurrency => "concurrency",
+            Kind::Maintenance => "maintenance",
             Kind::BodyTooLarge(_) => "body_too_large",
             Kind::Down(_) => "down",
             Kind::Starting { .. } => "starting",
@@ -181,7 +186,8 @@ impl Failure {
             | Kind::Starting { .. }
             | Kind::HoldFull { .. }
             | Kind::VerifierFull
-            | Kind::Concurrency => StatusCode::SERVICE_UNAVAILABLE,
+            | Kind::Concurrency
+            | Kind::Maintenance => StatusCode::SERVICE_UNAVAILABLE,
             Kind::ConnectTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Kind::Connect { .. } | Kind::Resolve { .. } | Kind::Cut { .. } | Kind::Protocol { .. } => {
                 StatusCode::BAD_GATEWAY
@@ -196,6 +202,7 @@ impl Failure {
             Kind::Down(_) => Some(30),
             Kind::RateLimited(seconds) => Some(seconds),
             Kind::Concurrency => Some(1),
+            Kind::Maintenance => Some(300),
             _ => None,
         }
     }

@@ -26,7 +26,9 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use http::header::{ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, LOCATION, TE, UPGRADE};
+use http::header::{
+    ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, LOCATION, ORIGIN, TE, UPGRADE,
+};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
@@ -39,7 +41,7 @@ use crate::middleware::access_log::Record;
 use crate::middleware::compress::{self, Coding, Encoder};
 use crate::middleware::forwarded::X_FORWARDED_PREFIX;
 use crate::middleware::hop_by_hop::{self, Said};
-use crate::middleware::{Middleware, allow, max_forwards, redirect, request_id};
+use crate::middleware::{Middleware, allow, max_forwards, redirect, request_id, robots};
 use crate::router::Found;
 use crate::tunnel::{self, Tunnel};
 use crate::upstream::pool::Lease;
@@ -76,6 +78,10 @@ enum Answer {
     },
     /// To an OPTIONS that goes no further.
     Options,
+    /// To a browser that asks before its script may.
+    Preflight(HeaderMap),
+    /// The file that keeps search engines away.
+    Robots,
     Upstream {
         response: Response<Incoming>,
         lease: Lease,
@@ -95,6 +101,7 @@ pub(crate) async fn serve(client: &Rc<Client>, mut request: Request<Incoming>, i
     let (html, version) = (prefers_html(request.headers()), request.version());
     let mut matched = None;
     let answer = answer(client, request, interim, progress, &mut record, &mut matched).await;
+    let pages = matched.as_ref().map(|matched| &matched.middleware().pages);
     let mut response = match answer {
         Ok(Answer::Upstream { response, lease }) => {
             record.status(response.status());
@@ -110,7 +117,7 @@ pub(crate) async fn serve(client: &Rc<Client>, mut request: Request<Incoming>, i
                 let tunnel = Box::new(Tunnel::new(upstream, lease, record));
                 return Reply::Tunnel { response, tunnel };
             }
-            None => page(&protocol(&lease), html, version, &id, record),
+            None => page(&protocol(&lease), pages, html, version, &id, record),
         },
         Ok(Answer::Options) => {
             record.status(StatusCode::OK);
@@ -121,6 +128,22 @@ pub(crate) async fn serve(client: &Rc<Client>, mut request: Request<Incoming>, i
                 .insert(ALLOW, HeaderValue::from_static(METHODS));
             response
         }
+        Ok(Answer::Robots) => {
+            record.status(StatusCode::OK);
+            record.reason("robots");
+            let mut response = Response::new(ResponseBody::own(robots::TEXT, record));
+            let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+            response.headers_mut().insert(CONTENT_TYPE, kind);
+            response
+        }
+        Ok(Answer::Preflight(headers)) => {
+            record.status(StatusCode::NO_CONTENT);
+            record.reason("preflight");
+            let mut response = Response::new(ResponseBody::own("", record));
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            *response.headers_mut() = headers;
+            response
+        }
         Ok(Answer::Redirect { status, location }) => {
             record.status(status);
             record.reason("redirect");
@@ -129,12 +152,12 @@ pub(crate) async fn serve(client: &Rc<Client>, mut request: Request<Incoming>, i
             response.headers_mut().insert(LOCATION, location);
             response
         }
-        Err(failure) => page(&failure, html, version, &id, record),
+        Err(failure) => page(&failure, pages, html, version, &id, record),
     };
     if let Some(matched) = &matched {
         matched
             .middleware()
-            .finish(response.headers_mut(), client.https());
+            .finish(response.headers_mut(), matched.origin.as_ref(), client.https());
     }
     Reply::Response(response)
 }
@@ -146,6 +169,8 @@ struct Matched {
     /// The request wants no body.
     head: bool,
     accepts: Option<Coding>,
+    /// Where that matters.
+    origin: Option<HeaderValue>,
 }
 
 impl Matched {
@@ -195,6 +220,7 @@ pub(crate) fn refuse(
     let failure = Failure::from(Kind::Malformed { status, why });
     page(
         &failure,
+        None,
         prefers_html(request.headers()),
         request.version(),
         &id,
@@ -243,6 +269,11 @@ async fn answer(
             .compress
             .then(|| Coding::accepted(request.headers()))
             .flatten(),
+        origin: world.routes[route]
+            .middleware
+            .cors
+            .as_ref()
+            .and_then(|_| request.headers().get(ORIGIN).cloned()),
     });
     match &world.routes[route] {
         known if !allow::admits(&known.allow, client.peer.ip()) => return Err(Kind::Forbidden.into()),
@@ -258,6 +289,18 @@ async fn answer(
         },
     }
     let middleware = &world.routes[route].middleware;
+    // Before all that asks who it is: a preflight has no credentials, and the file is for everybody.
+    if let Some(cors) = &middleware.cors
+        && let Some(answer) = cors.preflight(request.method(), request.headers())
+    {
+        return Ok(Answer::Preflight(answer));
+    }
+    if middleware.robots_deny && robots::is_asked_for(request.method(), path) {
+        return Ok(Answer::Robots);
+    }
+    if middleware.closed {
+        return Err(Kind::Maintenance.into());
+    }
     if let Some(limiter) = &middleware.rate_limit {
         let wait = limiter.take(client.peer.ip(), request.headers(), Instant::now());
         wait.map_err(|wait| Kind::RateLimited(seconds(wait)))?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use linkspan_site as site;
 
 pub(crate) mod access_log;
@@ -11,6 +11,8 @@ pub(crate) mod allow;
 pub(crate) mod basic_auth;
 pub(crate) mod compress;
 pub(crate) mod concurrency;
+pub(crate) mod cors;
+pub(crate) mod error_pages;
 pub(crate) mod forwarded;
 pub(crate) mod headers;
 pub(crate) mod hop_by_hop;
@@ -19,6 +21,7 @@ pub(crate) mod paths;
 pub(crate) mod rate_limit;
 pub(crate) mod redirect;
 pub(crate) mod request_id;
+pub(crate) mod robots;
 pub(crate) mod security_headers;
 
 /// What a route does besides forwarding, compiled.
@@ -33,6 +36,10 @@ pub(crate) struct Middleware {
     pub(crate) concurrency: Option<Arc<concurrency::Limit>>,
     pub(crate) max_body: Option<u64>,
     pub(crate) compress: bool,
+    pub(crate) closed: bool,
+    pub(crate) pages: error_pages::Pages,
+    pub(crate) robots_deny: bool,
+    pub(crate) cors: Option<cors::Policy>,
     response_headers: Option<headers::Rules>,
     security_headers: Option<security_headers::Preset>,
 }
@@ -63,6 +70,10 @@ impl Middleware {
             concurrency: source.concurrency.map(limit),
             max_body: source.max_body,
             compress: source.compress,
+            closed: source.maintenance.is_some(),
+            pages: error_pages::Pages::compile(source),
+            robots_deny: source.robots_deny,
+            cors: source.cors.as_ref().map(cors::Policy::compile),
             response_headers: headers::Rules::compile(&source.headers.response),
             security_headers: source
                 .security_headers
@@ -73,7 +84,13 @@ impl Middleware {
     }
 
     /// The last that happens to an answer, be it the upstream's or one of our own.
-    pub(crate) fn finish(&self, headers: &mut HeaderMap, https: bool) {
+    pub(crate) fn finish(&self, headers: &mut HeaderMap, origin: Option<&HeaderValue>, https: bool) {
+        if let Some(cors) = &self.cors {
+            cors.mark(origin, headers);
+        }
+        if self.robots_deny {
+            robots::mark(headers);
+        }
         if let Some(rules) = &self.response_headers {
             rules.apply(headers);
         }

@@ -15,7 +15,7 @@ use crate::yaml::Entry;
 pub(crate) use container::{
     ATTACHMENT, BIND, CONTAINER, DEPENDENCY, DEVICE, ENV_FILE, HEALTHCHECK, MOUNT, PORT, TMPFS, ULIMIT,
 };
-pub(crate) use route::{BASIC_AUTH, HEADER_RULES, HEADERS, RATE_LIMIT, SECURITY_HEADERS};
+pub(crate) use route::{BASIC_AUTH, CORS, HEADER_RULES, HEADERS, RATE_LIMIT, SECURITY_HEADERS};
 pub(crate) use site::{DRIVER_OPTIONS, IPAM, IPAM_CONFIG, NETWORK, ROUTE, SITE, VOLUME};
 
 /// The keys of one kind of mapping.
@@ -111,6 +111,7 @@ mod tests {
             ),
             (&BASIC_AUTH, "routes: { a: { to: b:1, basic_auth: { @ } } }"),
             (&RATE_LIMIT, "routes: { a: { to: b:1, rate_limit: { @ } } }"),
+            (&CORS, "routes: { a: { to: b:1, cors: { @ } } }"),
             (&NETWORK, "networks: { a: { @ } }"),
             (
                 &DRIVER_OPTIONS,

@@ -1,5 +1,6 @@
 //! `routes`: a hostname, perhaps with a path, and where its requests go.
 
+mod answers;
 mod attached;
 mod basic_auth;
 mod headers;

@@ -1,11 +1,13 @@
 //! What a client is told when there is no answer from upstream: a sentence, as text or as a small page.
 
+use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, Version};
 
 use crate::body::ResponseBody;
 use crate::error::{Failure, Kind, Side};
 use crate::middleware::access_log::{Outcome, Record};
+use crate::middleware::error_pages::Pages;
 use crate::middleware::request_id;
 
 /// Is there a person in front of it?
@@ -20,6 +22,7 @@ pub(super) fn prefers_html(headers: &HeaderMap) -> bool {
 /// Tells the client what is wrong, in a sentence.
 pub(super) fn page(
     failure: &Failure,
+    pages: Option<&Pages>,
     html: bool,
     version: Version,
     id: &HeaderValue,
@@ -36,7 +39,13 @@ pub(super) fn page(
         (Side::Upstream, _) => Outcome::UpstreamFailed,
         _ => Outcome::Refused,
     });
-    let text = if html {
+    let own = pages.and_then(|pages| match failure.kind {
+        Kind::Maintenance => pages.maintenance.as_ref().or_else(|| pages.of(status)),
+        _ => pages.of(status),
+    });
+    let text: Bytes = if let Some(own) = own {
+        own.text.clone()
+    } else if html {
         let title = format!(
             "{} {}",
             status.as_u16(),
@@ -46,18 +55,19 @@ pub(super) fn page(
         format!(
             "<!doctype html><meta charset=utf-8><title>{title}</title><h1>{title}</h1><p>{sentence}</p>\n"
         )
+        .into()
     } else {
-        format!("{}\n", failure.kind)
+        format!("{}\n", failure.kind).into()
     };
     let mut response = Response::new(ResponseBody::own(text, record));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    let kind = if html {
-        "text/html; charset=utf-8"
-    } else {
-        "text/plain; charset=utf-8"
+    let kind = match own {
+        Some(own) => own.kind.clone(),
+        None if html => HeaderValue::from_static("text/html; charset=utf-8"),
+        None => HeaderValue::from_static("text/plain; charset=utf-8"),
     };
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CONTENT_TYPE, kind);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(request_id::X_REQUEST_ID, id.clone());
     if let Some(seconds) = failure.retry_after() {

@@ -1,5 +1,6 @@
 //! What routes do besides forwarding, as their clients and upstreams see it.
 
+mod answers;
 mod basic_auth;
 mod compress;
 mod headers;

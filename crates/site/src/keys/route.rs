@@ -108,3 +108,29 @@ pub(crate) static RATE_LIMIT: Table = Table {
     later: &[],
     extensions: false,
 };
+
+pub(crate) static CORS: Table = Table {
+    what: "`cors`",
+    keys: &[
+        key(
+            "origins",
+            "Whose scripts: `https://app.example.com`. Without it, anybody's.",
+            form::texts,
+        ),
+        key("methods", "Those that are asked for by default.", form::texts),
+        key(
+            "headers",
+            "Fields that scripts may send; those that are asked for by default.",
+            form::texts,
+        ),
+        key("expose", "Fields that scripts may read.", form::texts),
+        key(
+            "credentials",
+            "`true`: cookies and passwords are sent along.",
+            form::flag,
+        ),
+        key("max_age", "For how long browsers remember (10m).", form::duration),
+    ],
+    later: &[],
+    extensions: false,
+};

@@ -112,6 +112,26 @@ pub(crate) static ROUTE: Table = Table {
             "`true`: answers are compressed (zstd, Brotli, gzip) for clients that take that.",
             form::flag,
         ),
+        key(
+            "maintenance",
+            "`true`, or the path of a page: everybody gets it with 503, and nothing is forwarded.",
+            form::maintenance,
+        ),
+        key(
+            "error_pages",
+            "Paths of pages by status, for answers that Linkspan makes itself.",
+            form::error_pages,
+        ),
+        key(
+            "robots",
+            "`deny`: search engines are told to stay away.",
+            form::robots,
+        ),
+        key(
+            "cors",
+            "`true`: scripts of all origins may use the route, without credentials. A mapping says which may.",
+            form::cors,
+        ),
     ],
     later: &[
         later("balance"),
@@ -121,7 +141,6 @@ pub(crate) static ROUTE: Table = Table {
         later("tls"),
         later("idle"),
         later("deny"),
-        later("cors"),
     ],
     extensions: false,
 };

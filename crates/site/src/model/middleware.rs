@@ -26,6 +26,14 @@ pub struct Middleware {
     pub max_body: Option<u64>,
     /// Answers are compressed for clients that take that.
     pub compress: bool,
+    /// Everybody gets this answer with 503, and nothing is forwarded.
+    pub maintenance: Option<Maintenance>,
+    /// Pages for answers that Linkspan makes itself, by status.
+    pub error_pages: BTreeMap<u16, Page>,
+    /// Search engines are told to stay away.
+    pub robots_deny: bool,
+    /// Which other origins' scripts may use the route.
+    pub cors: Option<Cors>,
 }
 
 /// One change of the path.
@@ -95,6 +103,54 @@ pub enum RateKey {
     Header(String),
     /// All requests of the route.
     Route,
+}
+
+// === Answers ===
+
+/// The route is closed for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maintenance {
+    /// What people are shown; `None`: a sentence.
+    pub page: Option<Page>,
+}
+
+/// A file that is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    /// By the end of the file's name.
+    pub kind: PageKind,
+    /// All of it.
+    pub text: String,
+}
+
+/// What is in a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PageKind {
+    /// `.html` and `.htm`.
+    Html,
+    /// `.json`.
+    Json,
+    /// All others.
+    Text,
+}
+
+/// What browsers are told about scripts of other origins (the Fetch standard, §3.2).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cors {
+    /// `https://app.example.com`, in lower case; empty: any, without credentials.
+    pub origins: Vec<String>,
+    /// In capitals; empty: those that are asked for.
+    pub methods: Vec<String>,
+    /// Fields of requests; empty: those that are asked for.
+    pub headers: Vec<String>,
+    /// Fields of answers that scripts may read.
+    pub expose: Vec<String>,
+    /// Cookies and passwords are sent along. Never without `origins`.
+    pub credentials: bool,
+    /// Seconds for which a browser remembers.
+    pub max_age: u64,
 }
 
 // === Headers ===

@@ -1,6 +1,6 @@
 //! What a route does besides forwarding: one file of `routes` for each group of keys.
 
-use super::{basic_auth, headers, limits, paths};
+use super::{answers, basic_auth, headers, limits, paths};
 use crate::fields::Fields;
 use crate::problem::Report;
 use crate::quantity;
@@ -16,6 +16,9 @@ const ONLY_FORWARDED: &[&str] = &[
     "concurrency",
     "max_body",
     "compress",
+    "maintenance",
+    "error_pages",
+    "cors",
 ];
 
 /// `path` is the route's.
@@ -32,6 +35,10 @@ pub(super) fn read(
         basic_auth: basic_auth::read(fields, sources, report),
         rate_limit: limits::rate(fields, report),
         concurrency: limits::concurrency(fields, report),
+        maintenance: answers::maintenance(fields, sources, report),
+        error_pages: answers::error_pages(fields, sources, report),
+        robots_deny: answers::robots_deny(fields, report),
+        cors: answers::cors(fields, report),
         compress: fields.flag("compress", report).unwrap_or_default(),
         max_body: fields.parsed("max_body", report, quantity::bytes),
     }

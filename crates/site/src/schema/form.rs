@@ -233,6 +233,27 @@ pub(crate) fn at_once() -> Json {
     whole(1, 1_000_000)
 }
 
+pub(crate) fn maintenance() -> Json {
+    json!({ "anyOf": [{ "type": "boolean" }, file()] })
+}
+
+pub(crate) fn error_pages() -> Json {
+    json!({
+        "type": "object",
+        "patternProperties": { "^[45][0-9][0-9]$": file() },
+        "additionalProperties": false,
+        "examples": [{ "502": "./502.html" }]
+    })
+}
+
+pub(crate) fn robots() -> Json {
+    one_of(&["deny", "allow"])
+}
+
+pub(crate) fn cors() -> Json {
+    json!({ "anyOf": [flag(), object(&keys::CORS)] })
+}
+
 pub(crate) fn hsts() -> Json {
     json!({ "anyOf": [{ "type": "string" }, only_false()], "examples": ["365d"] })
 }

@@ -159,3 +159,27 @@ fn limits_that_are_none() {
         "#]],
     );
 }
+
+#[test]
+fn answers_that_can_not_be_given() {
+    lines(
+        &routes(&[
+            "to: web:80, maintenance: ./none.html",
+            "to: web:80, error_pages: ./none.html",
+            "to: web:80, error_pages: { 302: ./none.html, 502: [] }",
+            "to: web:80, robots: never",
+            "to: web:80, cors: { origins: 'https://a.example/path', methods: 'A B' }",
+            "to: web:80, cors: { credentials: true }",
+        ]),
+        expect![[r#"
+            line 3, column 38: `maintenance` `./none.html` isn't there (it is sought from the folder of this file)
+            line 4, column 38: `error_pages` must be a mapping, not text (`error_pages: { 502: ./502.html }`)
+            line 5, column 40: `302` is no status of an error (400 to 599)
+            line 5, column 63: `error_pages` must be text, not a list
+            line 6, column 33: `robots` can't be `never` (`deny`, `allow`)
+            line 7, column 42: `origins` can't hold `https://a.example/path` (such as `https://app.example.com`, without a path; `cors: true` is for any)
+            line 7, column 77: `methods` can't hold `A B` (such as `PUT`)
+            line 8, column 33: `credentials` for any origin would let every site act as its visitor (name the `origins`)
+        "#]],
+    );
+}
