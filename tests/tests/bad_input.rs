@@ -63,8 +63,8 @@ fn a_file_with_a_mistake_is_refused_with_the_place_and_a_hint() {
         ),
         (
             "not supported yet",
-            format!("routes:\n  a.test: {{ to: web:80, basic_auth: ./f }}\n{ONE}"),
-            &["basic_auth", "not supported yet"],
+            "containers:\n  web: { image: x, idle: 10m }\n".to_owned(),
+            &["2:20", "idle", "not supported yet"],
         ),
         ("not YAML", "containers: [\n".to_owned(), &["linkspan.yaml"]),
         ("a list", "- a\n- b\n".to_owned(), &["1:1"]),

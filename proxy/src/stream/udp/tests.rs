@@ -243,6 +243,10 @@ fn a_flow_outlives_errors_that_icmp_tells_of() {
 fn a_port_on_all_ipv6_addresses_answers_from_the_one_that_was_asked() {
     in_namespace(async || {
         command("ip address add fd00::77/128 dev lo nodad");
+        // It comes into force a moment later, in a task of the kernel's.
+        while UdpSocket::bind("[fd00::77]:0").await.is_err() {
+            sleep(Duration::from_millis(5)).await;
+        }
         let mut served = serve_on("[::]:0").await;
         served.rig.publish(&[2], false);
         let asks = |ip: &str| SocketAddr::new(ip.parse().unwrap(), served.address.port());
