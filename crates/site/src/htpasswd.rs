@@ -119,7 +119,7 @@ fn hash(text: &str) -> Result<PasswordHash, String> {
             _ => Err("is no SHA-1 in base64".to_owned()),
         };
     }
-    let mut parts = text.split('$').skip(1);
+    let mut parts = text.strip_prefix('$').unwrap_or_default().split('$');
     match parts.next() {
         Some("2" | "2a" | "2b" | "2x" | "2y") => bcrypt(text),
         Some("argon2id" | "argon2i" | "argon2d") => argon2(text),
@@ -246,6 +246,7 @@ mod tests {
             ("a:secret", "is not hashed by"),
             ("a:rqXexS6ZhobKA", "is not hashed by"),
             ("a:$6$salt$hash", "is not hashed by"),
+            ("a:x$apr1$r31.....$HqJZimcKQFAMYayBlzkrA/", "is not hashed by"),
             ("a:{SHA}aGk=", "is no SHA-1"),
             ("a:$apr1$$x", "is no `$apr1$"),
             ("a:$2y$5$x", "is no `$2y$"),
