@@ -64,6 +64,18 @@ pub enum SettingsError {
         /// Another.
         other: Ipv4Network,
     },
+    /// A limit is out of its range.
+    #[error("`{path}`: `limits`: `{key}: {value}` is not between 1 and {most}")]
+    Limit {
+        /// Which file.
+        path: String,
+        /// The key.
+        key: &'static str,
+        /// What it says.
+        value: u32,
+        /// What it may say.
+        most: u32,
+    },
 }
 
 /// As written, with defaults filled in.
@@ -203,6 +215,7 @@ impl Settings {
     }
 
     fn check(&self, path: &str) -> Result<(), SettingsError> {
+        self.check_limits(path)?;
         for (index, pool) in self.pools.iter().enumerate() {
             let first = pool.base.network();
             if pool.base.ip() != first
@@ -231,6 +244,31 @@ impl Settings {
                     path: path.to_owned(),
                     one: other.base,
                     other: pool.base,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// What is compared with these is never 0, so that nothing would be served.
+    fn check_limits(&self, path: &str) -> Result<(), SettingsError> {
+        let limits = &self.limits;
+        let most = u32::MAX;
+        for (key, value, most) in [
+            ("connections", limits.connections, most),
+            ("connections_per_address", limits.connections_per_address, most),
+            ("requests_per_connection", limits.requests_per_connection, most),
+            ("head_fields", limits.head_fields, 256),
+            ("target_bytes", limits.target_bytes, 65_534),
+            ("streams", limits.streams, most),
+        ] {
+            if !(1..=most).contains(&value) {
+                let path = path.to_owned();
+                return Err(SettingsError::Limit {
+                    path,
+                    key,
+                    value,
+                    most,
                 });
             }
         }
@@ -312,6 +350,19 @@ mod tests {
     fn a_pool_smaller_than_its_blocks_is_refused() {
         let error = read("pools:\n  - base: 10.0.0.0/25\n    size: 24\n").unwrap_err();
         assert!(matches!(error, SettingsError::PoolSize { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_limit_that_lets_nothing_through_is_refused_by_name() {
+        for (line, most) in [
+            ("head_fields: 0", "256"),
+            ("target_bytes: 65535", "65534"),
+            ("streams: 0", "1"),
+        ] {
+            let error = read(&format!("limits: {{ {line} }}\n")).unwrap_err().to_string();
+            assert!(error.contains(line) && error.contains(most), "{error}");
+        }
+        assert!(read("limits: { head_fields: 256, target_bytes: 65534 }\n").is_ok());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One client connection: who, over what, and for how long it has been doing nothing.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,18 +29,28 @@ pub(crate) struct Client {
 }
 
 /// A connection among those counted.
-pub(crate) struct Open(Arc<Shared>);
+pub(crate) struct Open {
+    shared: Arc<Shared>,
+    address: IpAddr,
+}
 
 impl Open {
-    pub(crate) fn count(shared: &Arc<Shared>) -> Self {
-        shared.connections.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(shared))
+    /// `None` when this address has `most` already.
+    pub(crate) fn count(shared: &Arc<Shared>, address: IpAddr, most: u32) -> Option<Self> {
+        shared.crowd.enter(address, most).then(|| {
+            shared.connections.fetch_add(1, Ordering::Relaxed);
+            Self {
+                shared: Arc::clone(shared),
+                address,
+            }
+        })
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        self.shared.crowd.leave(self.address);
     }
 }
 

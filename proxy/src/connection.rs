@@ -1,5 +1,6 @@
 //! A client's HTTP/2 connection: the library that speaks it, its limits and deadlines, and its end when the proxy drains.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
@@ -13,6 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use linkspan_api::feed::Limits;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 
 use crate::body::{Incoming, ResponseBody};
 use crate::client::{Client, Verdict};
@@ -42,7 +44,15 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let io = TokioIo::new(Watched::new(stream, Rc::clone(&client.clock)));
-    let service = service_fn(|request| serve(Rc::clone(&client), request));
+    // Rung when the connection has had its requests.
+    let (requests, last) = (Cell::new(0), Notify::new());
+    let service = service_fn(|request| {
+        requests.set(requests.get() + 1);
+        if requests.get() == limits.requests_per_connection {
+            last.notify_one();
+        }
+        serve(Rc::clone(&client), request)
+    });
     let mut builder = http2::Builder::new(LocalExecutor);
     builder
         .timer(TokioTimer::new())
@@ -64,6 +74,10 @@ where
             biased;
             done = connection.as_mut() => return done.map_err(io::Error::other),
             () = &mut draining, if !ending => {
+                ending = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = last.notified(), if !ending => {
                 ending = true;
                 connection.as_mut().graceful_shutdown();
             }

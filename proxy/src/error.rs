@@ -66,6 +66,8 @@ pub(crate) enum Kind {
     Connect { endpoint: String, port: u16 },
     #[error("gateway timeout: `{endpoint}` did not accept the connection on port {port}")]
     ConnectTimeout { endpoint: String, port: u16 },
+    #[error("gateway timeout: `{endpoint}` has not answered for too long")]
+    Silent { endpoint: String },
     #[error("bad gateway: `{host}` can't be resolved")]
     Resolve { host: String },
     #[error("bad gateway: `{endpoint}` closed the connection before it answered")]
@@ -155,6 +157,7 @@ impl Failure {
             Kind::HoldFull { .. } => "hold_full",
             Kind::Connect { .. } => "connect",
             Kind::ConnectTimeout { .. } => "connect_timeout",
+            Kind::Silent { .. } => "silent",
             Kind::Resolve { .. } => "resolve",
             Kind::Cut { .. } => "cut",
             Kind::Protocol { .. } => "protocol",
@@ -188,7 +191,7 @@ impl Failure {
             | Kind::VerifierFull
             | Kind::Concurrency
             | Kind::Maintenance => StatusCode::SERVICE_UNAVAILABLE,
-            Kind::ConnectTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Kind::ConnectTimeout { .. } | Kind::Silent { .. } => StatusCode::GATEWAY_TIMEOUT,
             Kind::Connect { .. } | Kind::Resolve { .. } | Kind::Cut { .. } | Kind::Protocol { .. } => {
                 StatusCode::BAD_GATEWAY
             }

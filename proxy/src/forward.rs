@@ -51,6 +51,7 @@ use crate::world::Action;
 
 mod name;
 mod page;
+mod size;
 
 pub(crate) use name::ExtendedConnect;
 use name::Name;
@@ -94,13 +95,17 @@ enum Answer {
 
 /// Answers one request of a client. Never fails: a failure is an answer too.
 pub(crate) async fn serve(client: &Rc<Client>, mut request: Request<Incoming>, interim: Interim) -> Reply {
+    let fits = size::fits(&request, client.worker.world().limits());
     let progress = Rc::new(Progress::default());
     let mut record = Record::begin(client, &request, &progress);
     let id = request_id::assign(request.headers_mut(), || client.worker.random_128());
     record.id(id.clone());
     let (html, version) = (prefers_html(request.headers()), request.version());
     let mut matched = None;
-    let answer = answer(client, request, interim, progress, &mut record, &mut matched).await;
+    let answer = match fits {
+        Ok(()) => answer(client, request, interim, progress, &mut record, &mut matched).await,
+        Err(failure) => Err(failure),
+    };
     let pages = matched.as_ref().map(|matched| &matched.middleware().pages);
     let mut response = match answer {
         Ok(Answer::Upstream { response, lease }) => {

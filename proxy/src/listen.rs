@@ -21,6 +21,10 @@ use crate::worker::Worker;
 use crate::world::World;
 use crate::{connection, h1, tls};
 
+mod crowd;
+
+pub(crate) use crowd::Crowd;
+
 /// Pause after an accept that failed for want of descriptors or memory, and while there are too many connections.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -134,7 +138,11 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, https: bool) {
         }
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let open = Open::count(&worker.shared);
+                let most = worker.world().limits().connections_per_address;
+                let Some(open) = Open::count(&worker.shared, peer.ip(), most) else {
+                    debug!(%peer, most, "this address has too many connections");
+                    continue;
+                };
                 let own = Rc::clone(&worker);
                 // Two tasks of two sizes: what TLS and HTTP/2 need isn't there where they aren't spoken.
                 if https {

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::egress::Egress;
+use crate::listen::Crowd;
 use crate::middleware::access_log::LogSink;
 use crate::middleware::basic_auth::verifier::Verifier;
 use crate::names::Names;
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) cut: CancellationToken,
     /// Client connections at this moment.
     pub(crate) connections: AtomicU32,
+    /// The same by address.
+    pub(crate) crowd: Crowd,
     pub(crate) held: HoldCounts,
     pub(crate) names: Names,
     pub(crate) verifier: Verifier,
@@ -67,6 +70,7 @@ impl Shared {
             draining: CancellationToken::new(),
             cut: CancellationToken::new(),
             connections: AtomicU32::new(0),
+            crowd: Crowd::default(),
             held: HoldCounts::default(),
             verifier,
             pipes: Arc::default(),

@@ -27,6 +27,7 @@ pub(crate) mod health;
 pub(crate) mod hold;
 mod outgoing;
 pub(crate) mod pool;
+mod silence;
 
 /// Dead connections of one endpoint that a request tries before it makes a new one.
 const STALE_MAX: u32 = 3;
@@ -185,7 +186,8 @@ async fn attempt(
                 }
             },
         };
-        let failure = match outgoing.send(&mut connection, &candidate.endpoint).await {
+        let answer = answered(worker, candidate, outgoing, &mut connection).await;
+        let failure = match answer {
             Ok(response) => {
                 health::answered(host);
                 record.upstream_answered(started.elapsed());
@@ -200,11 +202,36 @@ async fn attempt(
             host.forget();
             continue;
         }
-        if !matches!(failure.kind, Kind::ClientGone | Kind::BodyTooLarge(_)) {
+        // Whoever thinks for long is not ill.
+        if !matches!(
+            failure.kind,
+            Kind::ClientGone | Kind::BodyTooLarge(_) | Kind::Silent { .. }
+        ) {
             health::failed(worker, host, &failure);
         }
         return Err(failure);
     }
+}
+
+/// Sends the request and waits for its answer, but not for ever. In a conversation (gRPC) silence is normal.
+async fn answered(
+    worker: &Worker,
+    candidate: &Candidate,
+    outgoing: &mut Outgoing,
+    connection: &mut pool::Connection,
+) -> Result<Response<Incoming>, Failure> {
+    let endpoint = &candidate.endpoint;
+    if outgoing.http2() {
+        return outgoing.send(connection, endpoint).await;
+    }
+    let limit = Duration::from_millis(worker.world().limits().response_ms);
+    let progress = outgoing.progress();
+    let sending = outgoing.send(connection, endpoint);
+    let answer = silence::broken_by(sending, &progress, || tokio::time::sleep(limit)).await;
+    answer.unwrap_or_else(|| {
+        let endpoint = endpoint.id.clone();
+        Err(Kind::Silent { endpoint }.into())
+    })
 }
 
 async fn reuse(

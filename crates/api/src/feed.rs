@@ -269,14 +269,26 @@ pub struct Limits {
     pub replay_body: u64,
     /// Client connections at once.
     pub connections: u32,
+    /// Client connections of one address at once; a /64 of IPv6 is one address. Further ones are closed at once.
+    pub connections_per_address: u32,
+    /// Requests over one client connection, after which it is ended in order.
+    pub requests_per_connection: u32,
     /// Milliseconds to connect to an endpoint.
     pub connect_ms: u64,
     /// Milliseconds to finish a request head, and a TLS handshake.
     pub head_ms: u64,
-    /// Milliseconds that a kept-alive client connection may idle.
+    /// Milliseconds that a kept-alive client connection may idle, and that a client may take no byte of its answer.
     pub idle_ms: u64,
+    /// Milliseconds that a client may be silent within a request's body; however long the whole takes.
+    pub body_ms: u64,
+    /// Milliseconds that an endpoint may neither take anything of a request nor begin its answer.
+    pub response_ms: u64,
     /// Bytes of a request head.
     pub head_bytes: u32,
+    /// Fields of a request head, at most 256.
+    pub head_fields: u32,
+    /// Bytes of a request's target, at most 65,534.
+    pub target_bytes: u32,
     /// Concurrent streams of an HTTP/2 connection.
     pub streams: u32,
     /// Milliseconds after which an idle UDP flow is forgotten.
@@ -293,10 +305,16 @@ impl Default for Limits {
             hold_total: 8_192,
             replay_body: 64 << 10,
             connections: 65_536,
+            connections_per_address: 16_384,
+            requests_per_connection: 100_000,
             connect_ms: 5_000,
             head_ms: 30_000,
             idle_ms: 75_000,
+            body_ms: 75_000,
+            response_ms: 600_000,
             head_bytes: 64 << 10,
+            head_fields: 128,
+            target_bytes: 16 << 10,
             streams: 250,
             udp_idle_ms: 60_000,
             udp_flows: 4_096,

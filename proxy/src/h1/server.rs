@@ -49,6 +49,7 @@ pub(crate) async fn serve(transport: Transport, client: Rc<Client>, limits: Limi
         patience: Patience::new(&client, limits),
         client,
         limits,
+        requests: 0,
     };
     loop {
         let head = match connection.head().await {
@@ -76,6 +77,8 @@ struct Connection {
     client: Rc<Client>,
     limits: Limits,
     patience: Patience,
+    /// Taken so far.
+    requests: u32,
 }
 
 /// What comes after a request.
@@ -158,11 +161,13 @@ impl Connection {
                     .map(|_| Next::Linger);
             }
         };
+        self.requests += 1;
         let has_body = !matches!(length, Length::None | Length::Exactly(0));
         let asked = Asked {
             head: parts.method == Method::HEAD,
             version: parts.version,
-            persists: encode::persists(parts.version, &parts.headers),
+            persists: encode::persists(parts.version, &parts.headers)
+                && self.requests < self.limits.requests_per_connection,
             expects: has_body && parts.version == Version::HTTP_11 && expects(&parts.headers),
         };
         // RFC 9110 §10.1.1: who speaks HTTP/1.0 does not wait, and who sends no body has nothing to wait with.

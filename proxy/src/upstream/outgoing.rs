@@ -66,7 +66,7 @@ impl Outgoing {
         let http2 = head.version == Version::HTTP_2
             && head.headers.get(http::header::CONTENT_TYPE).is_some_and(grpc)
             && !head.headers.contains_key(UPGRADE);
-        let patience = (!http2).then(|| Duration::from_millis(limits.idle_ms));
+        let patience = (!http2).then(|| Duration::from_millis(limits.body_ms));
         let payload = if body.is_end_stream() {
             Payload::None
         } else if idempotent && body.size_hint().lower() <= replay {
@@ -87,6 +87,11 @@ impl Outgoing {
             sent: 0,
             patience,
         }
+    }
+
+    /// How much of the request has gone out, for those who wait for its answer.
+    pub(crate) fn progress(&self) -> Rc<Progress> {
+        Rc::clone(&self.progress)
     }
 
     /// gRPC needs trailers in both directions, hence HTTP/2 with prior knowledge.

@@ -195,11 +195,16 @@ fn status(block: &[u8]) -> String {
     let known = ["200", "204", "206", "304", "400", "404", "500"];
     match block[start..] {
         [indexed @ 0x88..=0x8e, ..] => known[usize::from(indexed - 0x88)].into(),
-        [0x08 | 0x18 | 0x48, 3, a, b, c, ..] => [a, b, c].map(char::from).iter().collect(),
-        [0x08..=0x0f | 0x18..=0x1f | 0x48..=0x4e, length, ref text @ ..] if length & 0x80 != 0 => {
-            digits(&text[..usize::from(length & 0x7f).min(text.len())])
+        // A literal whose name is one of the seven of `:status`, with or without Huffman's code.
+        [0x08..=0x0e | 0x18..=0x1e | 0x48..=0x4e, length, ref text @ ..] => {
+            let text = &text[..usize::from(length & 0x7f).min(text.len())];
+            if length & 0x80 == 0 {
+                String::from_utf8_lossy(text).into_owned()
+            } else {
+                digits(text)
+            }
         }
-        _ => format!("no status: {block:02x?}"),
+        _ => "no status".into(),
     }
 }
 

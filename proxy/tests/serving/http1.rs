@@ -383,6 +383,7 @@ fn a_client_that_stops_within_its_body_or_never_reads_is_let_go() {
     });
     let mut rig = Rig::with_upstream(&upstream);
     rig.snapshot.limits.idle_ms = 700;
+    rig.snapshot.limits.body_ms = 700;
     rig.snapshot.limits.head_ms = 700;
     rig.publish();
     let mut half = Raw::connect(rig.http);

@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::rig::{Rig, Upstream, fields};
 use crate::tls::trusting;
 
-fn rig(upstream: &Upstream) -> (Rig, Arc<rustls::ClientConfig>) {
+pub(crate) fn rig(upstream: &Upstream) -> (Rig, Arc<rustls::ClientConfig>) {
     let mut rig = Rig::start();
     rig.route("a.test", "/", "p/web", upstream.port);
     rig.service("p/web", &[("web-1", 1)]);
@@ -24,7 +24,7 @@ fn rig(upstream: &Upstream) -> (Rig, Arc<rustls::ClientConfig>) {
     (rig, trusting(&[certificate], &[b"h2"]))
 }
 
-async fn dial<B>(rig: &Rig, config: &Arc<rustls::ClientConfig>) -> SendRequest<B>
+pub(crate) async fn dial<B>(rig: &Rig, config: &Arc<rustls::ClientConfig>) -> SendRequest<B>
 where
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -44,7 +44,7 @@ where
     sender
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Runtime::new().unwrap().block_on(future)
 }
 

@@ -9,6 +9,7 @@ mod faults;
 mod feed;
 mod http1;
 mod http2;
+mod limits;
 mod middleware;
 mod moves;
 mod rig;

@@ -12,10 +12,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version}
 
 use super::lines::LineError;
 
-/// Most fields of a head.
-pub(crate) const FIELDS: usize = 128;
-/// Longest request target, in bytes.
-pub(crate) const TARGET: usize = 16 << 10;
+/// Most fields of a head, whatever the settings say.
+pub(crate) const FIELDS: usize = 256;
+/// Longest request target, in bytes, whatever the settings say; `Uri` holds no longer one.
+pub(crate) const TARGET: usize = 65_534;
 /// Room for the fields that are written about a request on its way, so that the map doesn't grow for them.
 const OURS: usize = 12;
 
