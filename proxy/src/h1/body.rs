@@ -32,6 +32,11 @@ impl Body {
         !self.ended && self.wire.is_bulk(self.turn)
     }
 
+    /// It is going to be encrypted: where it is large, the next one is best read in few pieces.
+    pub(super) fn expect_large(&self) {
+        self.wire.expect_large();
+    }
+
     /// Not much was under way after all.
     pub(super) fn calm(&self) {
         self.wire.calm();

@@ -8,15 +8,13 @@ use bytes::{Buf, Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use tokio_util::io::poll_read_buf;
 
-use super::buffers;
+use super::buffers::{self, Size};
 use super::codec::chunked::{ChunkError, Chunked, Piece};
 use super::codec::framing::Length;
 use super::codec::head::HeadError;
 use super::codec::lines::{Scan, is_token};
 use crate::transport::Transport;
 
-/// Most bytes of one read. Grown into where reads fill what they are given.
-const MOST: usize = 128 << 10;
 /// A read with less room than this isn't worth its system call.
 const LEAST: usize = 2 << 10;
 /// Bytes of a body that are worth another way than through a buffer.
@@ -77,26 +75,29 @@ impl Message {
 #[derive(Debug)]
 pub(super) struct Input {
     buffer: BytesMut,
+    /// What kind of buffer it is; `None` while there is none.
+    size: Option<Size>,
     message: Message,
     /// The peer said that it has nothing more to say.
     closed: bool,
-    /// Bytes to ask for at once.
-    want: usize,
     /// Bytes came in since somebody asked.
     fresh: bool,
     /// The last read was filled: there is more where that came from.
     filled: bool,
+    /// Messages here are large, as far as we know.
+    large: bool,
 }
 
 impl Input {
     pub(super) fn new() -> Self {
         Self {
             buffer: BytesMut::new(),
+            size: None,
             message: Message::head(),
             closed: false,
-            want: buffers::SIZE,
             fresh: false,
             filled: false,
+            large: false,
         }
     }
 
@@ -120,9 +121,9 @@ impl Input {
 
     /// Gives the buffer's memory back where it holds nothing.
     pub(super) fn release(&mut self) {
-        if self.buffer.is_empty() {
-            buffers::give_back(std::mem::take(&mut self.buffer));
-            self.want = buffers::SIZE;
+        if let Some(size) = self.size.take_if(|_| self.buffer.is_empty()) {
+            buffers::give_back(std::mem::take(&mut self.buffer), size);
+            self.filled = false;
         }
     }
 
@@ -140,21 +141,40 @@ impl Input {
         if self.closed {
             return Poll::Ready(Ok(0));
         }
-        if self.buffer.capacity() == 0 {
-            self.buffer = buffers::take();
-        } else if self.buffer.capacity() - self.buffer.len() < LEAST.max(self.want / 2) {
-            self.buffer.reserve(self.want);
-        }
+        self.make_room();
         let room = self.buffer.capacity() - self.buffer.len();
         let read = ready!(poll_read_buf(Pin::new(transport), cx, &mut self.buffer))?;
         self.filled = read == room;
-        if read == 0 {
-            self.closed = true;
-        } else if self.filled {
-            self.want = (self.want * 2).min(MOST);
+        self.closed = read == 0;
+        if read <= Size::Small.bytes() && matches!(self.message, Message::Head { .. }) {
+            self.large = false;
         }
         self.fresh = true;
         Poll::Ready(Ok(read))
+    }
+
+    fn make_room(&mut self) {
+        let fits = match self.size {
+            Some(Size::Small) => !(self.filled && self.buffer.is_empty()),
+            Some(Size::Large) => true,
+            None => false,
+        };
+        if !fits {
+            let size = if self.filled || self.large {
+                Size::Large
+            } else {
+                Size::Small
+            };
+            self.release();
+            self.buffer = buffers::take(size);
+            self.size = Some(size);
+            return;
+        }
+        let size = self.size.unwrap_or(Size::Small);
+        let room = self.buffer.capacity() - self.buffer.len();
+        if room < LEAST || (self.buffer.is_empty() && room < size.bytes() / 2) {
+            self.buffer.reserve(size.bytes());
+        }
     }
 
     // === Heads ===
@@ -289,6 +309,11 @@ impl Input {
         self.filled
             && self.buffer.is_empty()
             && matches!(self.message, Message::Exactly(left) if left >= BULK)
+    }
+
+    /// The next message is read with a large buffer if this one filled a small one.
+    pub(super) fn expect_large(&mut self) {
+        self.large |= self.filled;
     }
 
     /// Not much was under way after all.

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 
-use super::buffers;
+use super::buffers::{self, Size};
 use super::codec::encode::{CHUNK_END_AND_LAST, LAST_CHUNK};
 use crate::transport::Transport;
 
@@ -21,6 +21,8 @@ const ENOUGH: usize = 16 << 10;
 #[derive(Debug)]
 pub(super) struct Output {
     gathered: BytesMut,
+    /// There is a buffer to gather in.
+    held: bool,
     piece: Bytes,
     behind: &'static [u8],
     /// Something of the present message has left.
@@ -31,6 +33,7 @@ impl Output {
     pub(super) fn new() -> Self {
         Self {
             gathered: BytesMut::new(),
+            held: false,
             piece: Bytes::new(),
             behind: &[],
             begun: false,
@@ -39,8 +42,9 @@ impl Output {
 
     /// For heads and sizes of chunks. Only while [`has_room`](Self::has_room).
     pub(super) fn gathered(&mut self) -> &mut BytesMut {
-        if self.gathered.capacity() == 0 {
-            self.gathered = buffers::take();
+        if !self.held {
+            self.gathered = buffers::take(Size::Small);
+            self.held = true;
         }
         &mut self.gathered
     }
@@ -101,8 +105,8 @@ impl Output {
                 written => self.written(written),
             }
         }
-        if self.gathered.capacity() > 0 {
-            buffers::give_back(std::mem::take(&mut self.gathered));
+        if std::mem::take(&mut self.held) {
+            buffers::give_back(std::mem::take(&mut self.gathered), Size::Small);
         }
         // TLS may have taken bytes that the socket has not.
         Pin::new(transport).poll_flush(cx)

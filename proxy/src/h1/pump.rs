@@ -59,19 +59,16 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Source + Unpin> Pump<B> {
     /// Ready when all was handed to the kernel, or nothing more can be.
     pub(super) fn poll(&mut self, wire: &Wire, cx: &mut Context<'_>) -> Poll<Result<(), PumpError>> {
         loop {
-            // What is in a pipe comes before all else, and then there is nothing in the output.
-            let mut waits = false;
-            if self.splice.is_empty() {
-                waits = self.gather(wire, cx)?;
-                ready!(wire.poll_flush(cx)).map_err(PumpError::Write)?;
-                self.taken = None;
-            }
+            // What is in a pipe comes before all else; and with nothing gathered, more may go the same way.
             if let Length::Exactly(left) = &mut self.length
-                && (!self.ended || !self.splice.is_empty())
+                && (!self.splice.is_empty() || (!self.ended && wire.output().is_empty()))
             {
                 ready!(self.splice.poll(&mut self.body, wire, left, cx))?;
                 self.ended = *left == 0;
             }
+            let waits = self.gather(wire, cx)?;
+            ready!(wire.poll_flush(cx)).map_err(PumpError::Write)?;
+            self.taken = None;
             if self.ended {
                 return Poll::Ready(Ok(()));
             }
@@ -94,6 +91,11 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Source + Unpin> Pump<B> {
                 Poll::Ready(None) => None,
                 Poll::Ready(Some(Ok(frame))) => Some(frame),
             };
+            if wire.is_secure()
+                && let Some(body) = self.body.on_wire()
+            {
+                body.expect_large();
+            }
             let mut output = wire.output();
             match frame.map(http_body::Frame::into_data) {
                 Some(Ok(data)) if data.is_empty() => {}

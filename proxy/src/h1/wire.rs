@@ -124,6 +124,10 @@ impl Wire {
         turn == self.turn.get() && self.transport.borrow().is_plain() && self.input.borrow().is_bulk()
     }
 
+    pub(super) fn expect_large(&self) {
+        self.input.borrow_mut().expect_large();
+    }
+
     pub(super) fn calm(&self) {
         self.input.borrow_mut().calm();
     }
@@ -214,6 +218,10 @@ impl Wire {
 
     pub(super) fn transport(&self) -> Ref<'_, Transport> {
         self.transport.borrow()
+    }
+
+    pub(super) fn is_secure(&self) -> bool {
+        !self.transport.borrow().is_plain()
     }
 
     /// A pipe to move bytes through; `None` where that can't be.
