@@ -4,6 +4,7 @@
 //! mirrors say was touched: a look costs what has changed, not what there is.
 
 mod claims;
+mod legs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -15,13 +16,13 @@ use linkspan_plan::LINK_PREFIX;
 pub(crate) use claims::{Files, Wanted, wanted};
 
 use claims::{Found, Kernel};
+use legs::Legs;
 
 use crate::link::{Kind, Link, Maker, Route};
 use crate::mirror::{Kept, Mirror, Touched};
 use crate::sysctl::Parameters;
 use crate::{
-    Claim, Claims, KernelError, ObserveError, Observed, ObservedBridge, ObservedLeg, ObservedRoute,
-    TableState, resolver,
+    Claim, Claims, KernelError, ObserveError, Observed, ObservedBridge, ObservedRoute, TableState, resolver,
 };
 
 /// MTU when there is no default route to ask.
@@ -93,9 +94,9 @@ impl Observer {
     fn follow_links(&mut self, kept: &Kept, touched: &Touched) {
         self.parameters.look_for_ipv6();
         let forwards = self.parameters.forwards();
-        let all = touched.all || self.legs.touched.all || self.forwards != forwards;
+        let all = touched.all || self.forwards != forwards;
         self.forwards = forwards;
-        let mut names = std::mem::take(&mut self.legs.touched).links;
+        let mut names = self.legs.take_touched();
         if all {
             let known = self.networks.keys().chain(self.veths.iter());
             names.extend(known.cloned());
@@ -121,7 +122,7 @@ impl Observer {
 
     fn follow_veth(&mut self, name: &str, kept: &Kept) {
         let is_bridge = |index| kept.links.get(&index).is_some_and(is_our_bridge);
-        let is_containers = !self.legs.at.contains_key(name)
+        let is_containers = !self.legs.is_leg(name)
             && kept
                 .named(name)
                 .is_some_and(|link| link.kind == Kind::Veth && link.up && link.master.is_some_and(is_bridge));
@@ -250,84 +251,6 @@ fn ways(kept: &Kept, link: &Link) -> (BTreeSet<IpNetwork>, BTreeSet<ObservedRout
             })
             .collect(),
     )
-}
-
-/// The resolver's legs: both ends have the same name.
-#[derive(Debug, Default)]
-struct Legs {
-    /// The ends inside: is it up, and what is there.
-    inside: BTreeMap<String, (bool, ObservedLeg)>,
-    /// On which bridge the end on the host is, by index.
-    at: BTreeMap<String, u32>,
-    on: BTreeMap<u32, BTreeSet<String>>,
-    touched: Touched,
-}
-
-impl Legs {
-    /// Looks at the ends inside.
-    async fn look(&mut self, inside: &Mirror) -> Result<(), KernelError> {
-        inside
-            .look(|kept| {
-                let mut touched = kept.take_touched();
-                if touched.all {
-                    touched.links.extend(self.inside.keys().cloned());
-                    touched
-                        .links
-                        .extend(kept.links.values().map(|link| link.name.clone()));
-                }
-                touched.links.retain(|name| is_ours(name));
-                for name in &touched.links {
-                    match kept.named(name) {
-                        Some(link) => {
-                            let (addresses, routes) = ways(kept, link);
-                            let leg = ObservedLeg {
-                                name: name.clone(),
-                                mtu: link.mtu,
-                                addresses,
-                                routes,
-                            };
-                            self.inside.insert(name.clone(), (link.up, leg));
-                        }
-                        None => drop(self.inside.remove(name)),
-                    }
-                }
-                self.touched.links.extend(touched.links);
-            })
-            .await
-    }
-
-    /// Notes where the end on the host is now. Answers which bridges that concerns, by name.
-    fn follow(&mut self, name: &str, kept: &Kept) -> Vec<String> {
-        let before = self.at.remove(name);
-        if let Some(on) = before.and_then(|bridge| self.on.get_mut(&bridge)) {
-            on.remove(name);
-        }
-        let is_leg = self.inside.contains_key(name);
-        let now = kept.named(name).filter(|_| is_leg).and_then(|link| link.master);
-        if let Some(bridge) = now {
-            self.at.insert(name.to_owned(), bridge);
-            self.on.entry(bridge).or_default().insert(name.to_owned());
-        }
-        let bridges = before.into_iter().chain(now);
-        bridges
-            .filter_map(|bridge| kept.links.get(&bridge))
-            .map(|link| link.name.clone())
-            .collect()
-    }
-
-    /// The leg on a bridge, when both of its ends are there and up.
-    fn of(&self, bridge: &Link, kept: &Kept) -> Option<ObservedLeg> {
-        let names = self.on.get(&bridge.index).into_iter().flatten();
-        let mut legs = names.filter_map(|name| {
-            let port = kept.named(name).filter(|port| port.up)?;
-            let (_, leg) = self.inside.get(name).filter(|(up, _)| *up)?;
-            Some(ObservedLeg {
-                mtu: port.mtu.min(leg.mtu),
-                ..leg.clone()
-            })
-        });
-        legs.next()
-    }
 }
 
 /// The parameters of a bridge's own that keep its traffic from being passed on. With the host's, all of them go off and
