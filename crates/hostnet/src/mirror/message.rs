@@ -10,6 +10,8 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::link::{Address, Connected, Link, Route};
 
+/// `struct nlmsghdr`.
+const HEADER: usize = 16;
 /// `RTM_NEWNETCONF` and `RTM_DELNETCONF` of `linux/rtnetlink.h`.
 const NETCONF: [u16; 2] = [80, 81];
 /// `NETCONFA_*` of `linux/netconf.h`.
@@ -119,7 +121,11 @@ impl RouteKey {
 pub(super) fn changes(mut bytes: &[u8]) -> impl Iterator<Item = Change> {
     std::iter::from_fn(move || {
         let length = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
-        let whole = bytes.get(..length)?;
+        let Some(whole) = bytes.get(..length).filter(|_| length >= HEADER) else {
+            // Cut short: what the rest was nobody knows.
+            bytes = &[];
+            return Some(Change::Unclear);
+        };
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some(change(whole))
     })
@@ -128,7 +134,7 @@ pub(super) fn changes(mut bytes: &[u8]) -> impl Iterator<Item = Change> {
 fn change(bytes: &[u8]) -> Change {
     let kind = bytes.get(4..6).and_then(|kind| kind.try_into().ok());
     if kind.is_some_and(|kind| NETCONF.contains(&u16::from_ne_bytes(kind))) {
-        return bytes.get(16..).and_then(parameter).unwrap_or(Change::Nothing);
+        return bytes.get(HEADER..).and_then(parameter).unwrap_or(Change::Nothing);
     }
     let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes) else {
         return Change::Unclear;
