@@ -23,6 +23,8 @@ const AT_ONCE: usize = 4;
 /// The first pause after the same loss as before; each further one is twice as long.
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Between two looks into one container: whoever changes things there all the time is seen a moment later, not more often.
+const REST: Duration = Duration::from_millis(100);
 /// A loss that comes so long after the same one was made good is a new one.
 const FORGOTTEN: Duration = Duration::from_secs(120);
 
@@ -37,6 +39,8 @@ pub(crate) struct Inside {
     later: BTreeSet<ContainerId>,
     /// Looks that are under way. True: something has changed since they began.
     looking: BTreeMap<ContainerId, bool>,
+    /// When the last look was over.
+    looked: BTreeMap<ContainerId, Instant>,
     losses: BTreeMap<ContainerId, Losses>,
     pub(crate) looks: JoinSet<Looked>,
     permits: Arc<Semaphore>,
@@ -68,6 +72,7 @@ impl Default for Inside {
             mending: BTreeMap::new(),
             later: BTreeSet::new(),
             looking: BTreeMap::new(),
+            looked: BTreeMap::new(),
             losses: BTreeMap::new(),
             looks: JoinSet::new(),
             permits: Arc::new(Semaphore::new(AT_ONCE)),
@@ -102,10 +107,13 @@ impl Inside {
         self.mended(id);
         self.later.remove(id);
         self.losses.remove(id);
+        self.looked.remove(id);
     }
 
-    /// How long to wait before the next look, after what was lost before.
+    /// How long to wait before the next look, after the last one and what was lost before.
     fn pause(&self, id: &ContainerId) -> Duration {
+        let last = self.looked.get(id).map(Instant::elapsed);
+        let rest = last.map_or(Duration::ZERO, |since| REST.saturating_sub(since));
         let repeated = self
             .losses
             .get(id)
@@ -114,8 +122,10 @@ impl Inside {
                 _ => losses.count.saturating_sub(1),
             });
         match repeated {
-            0 => Duration::ZERO,
-            times => (PAUSE * 2_u32.saturating_pow(times - 1)).min(LONGEST_PAUSE),
+            0 => rest,
+            times => PAUSE
+                .saturating_mul(2_u32.saturating_pow(times - 1))
+                .clamp(rest, LONGEST_PAUSE),
         }
     }
 
@@ -186,14 +196,20 @@ impl Reconciler {
         }
     }
 
-    pub(crate) fn learn_looked(&mut self, looked: Looked) {
+    /// Answers whether something is missing, or was.
+    pub(crate) fn learn_looked(&mut self, looked: Looked) -> bool {
         let Looked { id, links, found } = looked;
         let changed = self.inside.looking.remove(&id).unwrap_or_default();
-        let Some(seen) = self.seen.get(&id) else { return };
+        let Some(seen) = self.seen.get(&id) else {
+            return false;
+        };
+        self.inside.looked.insert(id.clone(), Instant::now());
         let outdated = seen.record.spec.attachments != links;
         if seen.busy.is_some() || outdated {
-            return self.look_inside(&id);
+            self.look_inside(&id);
+            return false;
         }
+        let was_lost = self.inside.lost.contains_key(&id);
         match found {
             Ok(lost) if lost.is_empty() => drop(self.inside.mended(&id)),
             Ok(lost) => self.inside.note(&id, lost),
@@ -203,5 +219,6 @@ impl Reconciler {
         if changed {
             self.look_inside(&id);
         }
+        was_lost || self.inside.lost.contains_key(&id)
     }
 }

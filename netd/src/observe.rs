@@ -5,9 +5,10 @@ use std::sync::{Arc, PoisonError};
 
 use linkspan_hostnet::ObservedBridge;
 use linkspan_images::Image;
-use linkspan_plan::{Claim, ContainerId, Leases, NetworkLease, Observation, Observed, network_spec};
+use linkspan_plan::{Claim, ContainerId, Leases, NetworkLease, Observation, Observed, World, network_spec};
 use linkspan_site::{Healthcheck, Site};
 
+use crate::events::now_ms;
 use crate::reconcile::Reconciler;
 
 impl Reconciler {
@@ -45,6 +46,17 @@ impl Reconciler {
             self.observe_images(site, &mut observed);
         }
         observed
+    }
+
+    /// The world of requests, with what `observed` says of it.
+    pub(crate) fn world<'a>(&'a self, observed: &'a Observed) -> World<'a> {
+        World {
+            desired: &self.desired,
+            observed,
+            leases: &self.leases,
+            settings: &self.plan_settings,
+            now_ms: now_ms(),
+        }
     }
 
     /// Is this what was seen before, with what we have made since then, and nothing else?
@@ -130,6 +142,10 @@ impl Judged {
         let whole = found.is_whole(&network_spec(bridge, lease, containers));
         let judged = (Arc::clone(found), lease.clone(), whole);
         self.0.insert(bridge.to_owned(), judged);
+        // Those that are gone go when there are many.
+        if self.0.len() > 2 * leases.networks.len() {
+            self.0.retain(|bridge, _| leases.networks.contains_key(bridge));
+        }
         whole
     }
 }

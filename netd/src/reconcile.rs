@@ -115,8 +115,10 @@ pub(crate) struct Reconciler {
     pub(crate) snapshot: feed::Snapshot,
     /// What the snapshot was made from.
     pub(crate) snapshot_of: Option<SnapshotOf>,
-    /// The last one that was carried out.
+    /// The last one, if it was carried out and nothing has been planned since.
     pub(crate) last_plan: Option<Plan>,
+    /// The proxy has taken what that plan published, and nobody was told yet.
+    pub(crate) came_further: bool,
     /// The snapshot that the proxy serves.
     pub(crate) served: watch::Sender<u64>,
     pub(crate) resolv: Resolv,
@@ -233,8 +235,9 @@ impl Reconciler {
             }
             if matters {
                 again = self.pass().await;
-            } else if let Some(plan) = self.last_plan.take() {
-                // It is still the plan; only how far it has come may be news.
+            } else if std::mem::take(&mut self.came_further)
+                && let Some(plan) = self.last_plan.take()
+            {
                 self.tell(&plan);
                 self.last_plan = Some(plan);
             }
@@ -314,13 +317,18 @@ impl Reconciler {
                 // The older packet filter tells nobody of its changes.
                 self.coexist();
             }
-            News::Inside(sandboxes) => self.learn_inside(sandboxes),
-            News::Looked(looked) => self.learn_looked(looked),
+            News::Inside(sandboxes) => {
+                self.learn_inside(sandboxes);
+                return false;
+            }
+            News::Looked(looked) => return self.learn_looked(looked),
             News::Accepts(accepts) => self.learn_accepts(accepts),
             News::Note(note) => {
-                let is_word = matches!(note, Note::Serving(_));
+                // It is still the plan; only how far it has come may be news.
+                let is_progress = matches!(note, Note::Serving(_));
+                self.came_further |= is_progress;
                 self.learn_note(note);
-                return !is_word;
+                return !is_progress;
             }
             News::NameServers => self.learn_name_servers(),
             News::Job(done) => self.learn_done(done),
@@ -355,6 +363,9 @@ impl Reconciler {
 
     /// One plan, made and executed. Answers when to make the next though nothing happens.
     async fn pass(&mut self) -> Instant {
+        // What it said of sites doesn't hold any more, should this one fail.
+        self.last_plan = None;
+        self.came_further = false;
         if self.host.observed.is_none() {
             // Without a look at the host every network would seem to be missing.
             self.look_at_host(true).await;

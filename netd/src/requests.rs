@@ -383,13 +383,7 @@ impl Reconciler {
         self.look_at_lans(Some(site)).await;
         let mut observed = self.observed();
         self.observe_images(site, &mut observed);
-        let world = World {
-            desired: &self.desired,
-            observed: &observed,
-            leases: &self.leases,
-            settings: &self.plan_settings,
-            now_ms: now_ms(),
-        };
+        let world = self.world(&observed);
         let refusals = linkspan_plan::admit(site, &world);
         let bad_file = refusals
             .iter()

@@ -183,6 +183,7 @@ impl Netd {
             snapshot: linkspan_api::feed::Snapshot::default(),
             snapshot_of: None,
             last_plan: None,
+            came_further: false,
             served: watch::Sender::new(0),
             resolv: Resolv::watch(Path::new(resolv::FILE)),
             jobs: JoinSet::new(),

@@ -5,12 +5,11 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use linkspan_api::v1::{ConnectRequest, NetworkRequest};
-use linkspan_plan::{ContainerId, Desired, NetworkId, Slot, World, admit_connection, admit_network};
+use linkspan_plan::{ContainerId, Desired, NetworkId, Slot, admit_connection, admit_network};
 use linkspan_site::{Attachment, MOST_ALIASES, MacAddress, Network, NetworkMode, NetworkName, Sources};
 use serde_json::{Map, Value, json};
 
 use super::{Rejection, Reply};
-use crate::events::now_ms;
 use crate::reconcile::Reconciler;
 
 /// Words that stand for something else where a network could be named.
@@ -67,13 +66,7 @@ impl Reconciler {
         // A claim that is a second old may be the one that matters.
         self.look_at_host(false).await;
         let observed = self.observed();
-        let world = World {
-            desired: &self.desired,
-            observed: &observed,
-            leases: &self.leases,
-            settings: &self.plan_settings,
-            now_ms: now_ms(),
-        };
+        let world = self.world(&observed);
         admit_network(&name, &network, &world).map_err(|refusal| match refusal {
             linkspan_plan::Refusal::Network(error) => malformed(&name, vec![error.to_string()]),
             other => Rejection::Conflict(vec![other.to_string()]),
@@ -123,13 +116,7 @@ impl Reconciler {
         }
         self.look_at_lans(None).await;
         let observed = self.observed();
-        let world = World {
-            desired: &self.desired,
-            observed: &observed,
-            leases: &self.leases,
-            settings: &self.plan_settings,
-            now_ms: now_ms(),
-        };
+        let world = self.world(&observed);
         admit_connection(&id, &slots, &wish, &world)
             .map_err(|refusal| malformed_wish(refusal.to_string()))?;
         let mut desired = Desired::clone(&self.desired);
