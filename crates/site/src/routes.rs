@@ -42,10 +42,12 @@ pub(crate) fn read(node: &Node, sources: &Sources<'_>, report: &mut Report) -> V
             .hint("`routes: { shop.example.com: web:3000 }`");
         return Vec::new();
     };
-    entries
+    let drafts: Vec<Draft> = entries
         .iter()
         .filter_map(|entry| one(entry, sources, report))
-        .collect()
+        .collect();
+    attached::bound(&drafts, report);
+    drafts
 }
 
 fn one(entry: &Entry, sources: &Sources<'_>, report: &mut Report) -> Option<Draft> {

@@ -1,9 +1,12 @@
 //! Files that routes refer to, which are brought along with the site's.
 
+use super::Draft;
 use crate::problem::{Report, quoted};
 use crate::yaml::{MAX_FILE_BYTES, Node, Value};
-use crate::{Sources, interpolate};
+use crate::{MOST_ATTACHED, Middleware, Sources, interpolate};
 
+/// About as many bytes as the hash of a password takes in a snapshot.
+const LONGEST_HASH: usize = 128;
 /// Keys of a route that name a file, with the key that has it in their long form.
 const FILES: &[(&str, &str)] = &[("basic_auth", "file"), ("maintenance", "")];
 
@@ -34,6 +37,34 @@ pub(crate) fn references(route: &Node, report: &mut Report) -> Vec<String> {
         }
     }
     files
+}
+
+/// Refuses what would make the proxy's snapshots too long.
+pub(super) fn bound(drafts: &[Draft], report: &mut Report) {
+    let mut sum = 0;
+    for draft in drafts {
+        let before = sum;
+        sum += bytes(&draft.route.middleware);
+        if before <= MOST_ATTACHED && sum > MOST_ATTACHED {
+            report
+                .at(
+                    draft.span,
+                    "with this route the files that routes refer to come to more than 2 MiB, each counted where it is used",
+                )
+                .hint("use shorter pages, and let them load pictures from elsewhere");
+        }
+    }
+}
+
+fn bytes(middleware: &Middleware) -> usize {
+    let closed = middleware
+        .maintenance
+        .iter()
+        .filter_map(|closed| closed.page.as_ref());
+    let pages = middleware.error_pages.values().chain(closed);
+    let users = middleware.basic_auth.iter().flat_map(|auth| auth.users.keys());
+    pages.map(|page| page.text.len()).sum::<usize>()
+        + users.map(|name| name.len() + LONGEST_HASH).sum::<usize>()
 }
 
 /// The text of a file that a key names.

@@ -183,3 +183,31 @@ fn answers_that_can_not_be_given() {
         "#]],
     );
 }
+
+#[test]
+fn pages_that_are_too_much_for_every_snapshot() {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    let lines = [
+        "to: web:80, maintenance: ./page.html",
+        "to: web:80, error_pages: { 500: ./page.html, 502: ./page.html }",
+        "to: web:80, error_pages: { 503: ./page.html }",
+    ];
+    let problems = |length| {
+        let files = BTreeMap::from([("./page.html".to_owned(), "x".repeat(length))]);
+        let text = routes(&lines);
+        linkspan_site::parse(&linkspan_site::Sources {
+            file: Path::new(crate::FILE),
+            text: text.as_bytes(),
+            variables: &BTreeMap::new(),
+            files: &files,
+        })
+        .map_err(|problems| problems.to_string())
+    };
+    assert!(problems(512 << 10).is_ok(), "as much as there may be");
+    expect![[r#"
+        line 5, column 3: with this route the files that routes refer to come to more than 2 MiB, each counted where it is used (use shorter pages, and let them load pictures from elsewhere)
+    "#]]
+    .assert_eq(&format!("{}\n", problems((512 << 10) + 1).unwrap_err()));
+}
