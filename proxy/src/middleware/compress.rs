@@ -76,10 +76,10 @@ impl Weights {
         match name.as_str() {
             "" => {}
             "*" => self.others = weight,
-            "x-gzip" => self.named.push(("gzip".to_owned(), weight)),
             // Nobody knows more.
-            _ if self.named.len() < 32 => self.named.push((name, weight)),
-            _ => {}
+            _ if self.named.len() >= 32 => {}
+            "x-gzip" => self.named.push(("gzip".to_owned(), weight)),
+            _ => self.named.push((name, weight)),
         }
     }
 
