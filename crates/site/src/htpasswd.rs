@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 const MOST_USERS: usize = 10_000;
 /// Longest name, in bytes.
 const LONGEST_NAME: usize = 255;
-/// Highest cost of bcrypt: about four seconds.
-const BCRYPT_COST: u32 = 16;
+/// Highest cost of bcrypt: about a second.
+const BCRYPT_COST: u32 = 14;
 /// Most memory that Argon2 may ask for, in KiB.
 const ARGON2_MEMORY: u32 = 256 << 10;
 /// Most passes over the memory.

@@ -124,6 +124,17 @@ pub(super) fn cors(fields: &Fields<'_>, report: &mut Report) -> Option<Cors> {
         expose: list("expose", token, "names of fields"),
         ..any
     };
+    if let Some(entry) = fields.entry("origins")
+        && matches!(&entry.value.value, Value::List(items) if items.is_empty())
+    {
+        report
+            .at(
+                entry.key.span,
+                "`origins` names none, so no browser would be let in",
+            )
+            .hint("leave `cors` out, or write `cors: true` for any");
+        return None;
+    }
     cors.credentials = fields.flag("credentials", report).unwrap_or_default();
     if let Some(time) = fields.parsed("max_age", report, quantity::duration) {
         cors.max_age = time.as_secs();

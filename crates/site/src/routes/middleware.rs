@@ -19,6 +19,7 @@ const ONLY_FORWARDED: &[&str] = &[
     "maintenance",
     "error_pages",
     "cors",
+    "robots",
 ];
 
 /// `path` is the route's.

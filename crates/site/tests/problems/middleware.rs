@@ -170,6 +170,8 @@ fn answers_that_can_not_be_given() {
             "to: web:80, robots: never",
             "to: web:80, cors: { origins: 'https://a.example/path', methods: 'A B' }",
             "to: web:80, cors: { credentials: true }",
+            "to: web:80, cors: { origins: [], credentials: true }",
+            "redirect: 'https://b.example', robots: deny",
         ]),
         expect![[r#"
             line 3, column 38: `maintenance` `./none.html` isn't there (it is sought from the folder of this file)
@@ -180,6 +182,8 @@ fn answers_that_can_not_be_given() {
             line 7, column 42: `origins` can't hold `https://a.example/path` (such as `https://app.example.com`, without a path; `cors: true` is for any)
             line 7, column 77: `methods` can't hold `A B` (such as `PUT`)
             line 8, column 33: `credentials` for any origin would let every site act as its visitor (name the `origins`)
+            line 9, column 33: `origins` names none, so no browser would be let in (leave `cors` out, or write `cors: true` for any)
+            line 10, column 44: `robots` belongs to `to` (a redirect forwards nothing)
         "#]],
     );
 }
