@@ -65,11 +65,18 @@ impl Router {
         let Some(paths) = self.paths(host) else {
             return Found::UnknownHost;
         };
-        let Some(forms) = path::forms(path) else {
-            return paths.find(path);
+        if let [(prefix, route)] = &paths.0[..]
+            && prefix.is_empty()
+        {
+            return Found::Route(*route);
+        }
+        let readings = match path::readings(path) {
+            Ok(None) => return paths.find(path),
+            Ok(Some(readings)) => readings,
+            Err(path::TooLong) => return Found::Ambiguous,
         };
-        let found = paths.find(&forms.strict);
-        if paths.find(&forms.loose) == found {
+        let found = paths.find(&readings.strict);
+        if readings.others.iter().all(|path| paths.find(path) == found) {
             found
         } else {
             Found::Ambiguous

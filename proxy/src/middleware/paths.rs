@@ -241,6 +241,9 @@ mod tests {
             "/..%2fsecret",
             "/..%5csecret",
             "/a/.%2e",
+            "/x%00/../../secret",
+            "/x%2500/../../secret",
+            "/x/..%3b/secret",
         ] {
             assert_eq!(
                 apply(std::slice::from_ref(&add), path),

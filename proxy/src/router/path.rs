@@ -1,17 +1,23 @@
 //! Paths as the router compares them: percent-decoded, without dot segments. What is forwarded is never changed.
+//!
+//! Servers read paths in different ways, and the one behind a route may read it otherwise than we do. So a path that is not
+//! plain is read in all the ways that are known, and counts only where all of them lead to the same route: a guard on
+//! one path must not be passed by writing it so that it looks like another.
 
-/// Two readings of one path.
+use std::collections::BTreeSet;
+
+/// The ways in which servers read one path.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Forms {
+pub(crate) struct Readings {
     /// By RFC 3986: `%2F` is data, not a separator.
     pub(crate) strict: String,
-    /// As the most lenient server may read it: `%2F`, `%5C` and `\` separate, escapes of escapes are undone, empty
-    /// segments and `;parameters` vanish, a NUL ends it.
-    pub(crate) loose: String,
+    /// As some server may read it that is more lenient in any of the points of [`Lenience`].
+    pub(crate) others: BTreeSet<String>,
 }
 
-/// Both readings, or `None` when the path can be read only as it is written, as nearly all can.
-pub(crate) fn forms(path: &str) -> Option<Forms> {
+/// All readings, or `None` when the path can be read only as it is written, as nearly all can. An error for one that is
+/// too long to be read in so many ways.
+pub(crate) fn readings(path: &str) -> Result<Option<Readings>, TooLong> {
     let bytes = path.as_bytes();
     let plain = |i: usize, b: u8| match b {
         b'%' | b'\\' | b';' => false,
@@ -19,21 +25,24 @@ pub(crate) fn forms(path: &str) -> Option<Forms> {
         _ => true,
     };
     if bytes.iter().enumerate().all(|(i, b)| plain(i, *b)) {
-        return None;
+        return Ok(None);
     }
     let strict = without_dots(&decoded(bytes, false), false);
-    let loose = without_dots(&lenient(bytes), true);
-    Some(Forms { strict, loose })
+    let mut others = BTreeSet::new();
+    for (path, merge) in leniently(bytes)? {
+        others.insert(without_dots(&path, merge));
+    }
+    others.remove(&strict);
+    Ok(Some(Readings { strict, others }))
 }
 
 /// May some server find a `..` in it?
 pub(crate) fn may_climb(path: &str) -> bool {
     // Nearly no path has what it takes.
     let suspicious = path.contains("..") || path.contains('%');
+    let climbs = |path: &[u8]| path.split(|b| *b == b'/').any(|segment| segment == b"..");
     suspicious
-        && lenient(path.as_bytes())
-            .split(|b| *b == b'/')
-            .any(|segment| segment == b"..")
+        && leniently(path.as_bytes()).map_or(true, |readings| readings.iter().any(|(path, _)| climbs(path)))
 }
 
 /// A segment as RFC 3986 reads it.
@@ -43,18 +52,91 @@ pub(crate) fn decoded_once(segment: &str) -> Vec<u8> {
 
 /// Rounds of decoding after which no server decodes again.
 const ROUNDS: usize = 4;
+/// Bytes of all readings of one path together: more is a path that nobody writes.
+const MOST_BYTES: usize = 256 << 10;
 
-fn lenient(path: &[u8]) -> Vec<u8> {
-    let mut path = path.to_vec();
-    for _ in 0..ROUNDS {
-        let next = decoded(&path, true);
-        if next == path {
-            break;
+/// So many readings of so long a path cost more than it can be worth.
+#[derive(Debug)]
+pub(crate) struct TooLong;
+
+/// What a server may do to a path beside decoding it, each or not.
+#[derive(Debug, Clone, Copy)]
+struct Lenience {
+    /// `%2F` and `%5C`, and `\` as it is, separate.
+    separators: bool,
+    /// What follows a `;` in a segment vanishes: before decoding, afterwards, or not at all.
+    parameters: Parameters,
+    /// A NUL ends it.
+    ends: bool,
+    /// Empty segments vanish.
+    merge: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Parameters {
+    Stay,
+    GoBefore,
+    GoAfter,
+}
+
+/// The path in all readings, dots not yet removed, and whether empty segments vanish in it. What makes no difference for this path
+/// isn't tried.
+fn leniently(path: &[u8]) -> Result<BTreeSet<(Vec<u8>, bool)>, TooLong> {
+    let mut readings = BTreeSet::new();
+    let mut bytes = 0;
+    for lenience in Lenience::all() {
+        let mut read = path.to_vec();
+        if lenience.parameters == Parameters::GoBefore {
+            read = without_parameters(&read);
         }
-        path = next;
+        for _ in 0..ROUNDS {
+            let next = decoded(&read, lenience.separators);
+            let is_last = next == read;
+            read = next;
+            let done = (lenience.finish(&read), lenience.merge);
+            bytes += path.len();
+            if bytes > MOST_BYTES {
+                return Err(TooLong);
+            }
+            readings.insert(done);
+            if is_last {
+                break;
+            }
+        }
     }
-    let end = path.iter().position(|b| *b == 0).unwrap_or(path.len());
-    let segments = path[..end].split(|b| *b == b'/');
+    Ok(readings)
+}
+
+impl Lenience {
+    fn all() -> impl Iterator<Item = Self> {
+        let both = [false, true];
+        let parameters = [Parameters::Stay, Parameters::GoBefore, Parameters::GoAfter];
+        both.into_iter().flat_map(move |separators| {
+            parameters.into_iter().flat_map(move |parameters| {
+                both.into_iter().flat_map(move |ends| {
+                    both.into_iter().map(move |merge| Self {
+                        separators,
+                        parameters,
+                        ends,
+                        merge,
+                    })
+                })
+            })
+        })
+    }
+
+    fn finish(self, read: &[u8]) -> Vec<u8> {
+        let end = read.iter().position(|b| *b == 0).filter(|_| self.ends);
+        let read = &read[..end.unwrap_or(read.len())];
+        match self.parameters {
+            Parameters::GoAfter => without_parameters(read),
+            Parameters::Stay | Parameters::GoBefore => read.to_vec(),
+        }
+    }
+}
+
+fn without_parameters(path: &[u8]) -> Vec<u8> {
+    let segments = path.split(|b| *b == b'/');
     let bare = segments.map(|segment| segment.split(|b| *b == b';').next().unwrap_or(segment));
     bare.collect::<Vec<_>>().join(&b'/')
 }

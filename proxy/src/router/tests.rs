@@ -101,8 +101,16 @@ fn encoded_and_dotted_paths_meet_the_route_that_the_server_behind_would_see() {
         ("a.test/admin;x=1/y", "Ambiguous"),
         ("a.test/x/%252e%252e/admin", "Ambiguous"),
         ("a.test/admin%00/y", "Ambiguous"),
+        ("a.test/z%2f..%2fadmin/;%2f..%2fy", "Ambiguous"),
+        ("a.test/x%2500%2f..%2fadmin/", "Ambiguous"),
+        ("a.test/x%00%2f..%2fadmin/", "Ambiguous"),
+        ("a.test/z%2f..%2fadmin//..%2fy", "Ambiguous"),
+        ("a.test/x/..%3b/admin", "Ambiguous"),
+        ("a.test/x/..;%2f../admin", "Ambiguous"),
+        ("a.test/x%5c..%5cadmin", "Ambiguous"),
         // Two readings, one route: none of our business.
         ("a.test/files/a%2Fb", "a.test/"),
+        ("a.test/a%20b;c//d", "a.test/"),
         ("a.test/admin/a%2Fb", "a.test/admin"),
         ("a.test/files//x", "a.test/"),
         ("a.test/files;v=1/x", "a.test/"),
@@ -113,4 +121,14 @@ fn encoded_and_dotted_paths_meet_the_route_that_the_server_behind_would_see() {
     for (url, expected) in table {
         assert_eq!(look(&router, &routes, url), expected, "{url}");
     }
+}
+
+#[test]
+fn a_path_that_would_take_too_long_to_read_in_all_ways_is_not_read() {
+    let router = router(&[("a.test", "/"), ("a.test", "/admin")]);
+    let long = format!("/{}", "%2525;//".repeat(1 << 11));
+    assert_eq!(router.find("a.test", &long), Found::Ambiguous);
+    // One route takes all, however it is read.
+    let router = self::router(&[("a.test", "/")]);
+    assert_eq!(router.find("a.test", &long), Found::Route(0));
 }
