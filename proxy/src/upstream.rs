@@ -5,6 +5,7 @@
 //! Which failures are repeated at all is decided in [`Outgoing::may_retry`].
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Response;
@@ -56,12 +57,19 @@ impl Destination<'_> {
 
     /// The same request in the world as it is now.
     fn again(&mut self, worker: &Worker) -> Result<(), Failure> {
-        self.world = worker.world();
-        self.route = match self.world.router.find(self.host, self.path) {
+        let world = worker.world();
+        let route = match world.router.find(self.host, self.path) {
             Found::Route(route) => route,
             Found::UnknownHost => return Err(Kind::UnknownHost(self.host.to_owned()).into()),
             Found::NoPath | Found::Ambiguous => return Err(Kind::NoRoute(self.host.to_owned()).into()),
         };
+        let (before, now) = (&self.world.routes[self.route], &world.routes[route]);
+        // Who was let in, and what the head has become, was decided by the route as it was.
+        if !Arc::ptr_eq(&before.middleware, &now.middleware) || before.allow != now.allow {
+            let why = "its route was changed while the request waited; ask again";
+            return Err(Kind::Down(why.to_owned()).into());
+        }
+        (self.world, self.route) = (world, route);
         Ok(())
     }
 }

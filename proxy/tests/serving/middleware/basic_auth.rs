@@ -1,9 +1,11 @@
 //! Users and passwords.
 
+use std::time::Duration;
+
 use linkspan_site::{BasicAuth, PasswordHash};
 
 use super::{echoing, line_of};
-use crate::rig::{Answer, Rig, fields};
+use crate::rig::{Answer, Raw, Rig, fields};
 
 /// Of `password`.
 const SHA: &str = "W6ph5Mm5Pz8GgiULbPgzG37mj9g=";
@@ -83,4 +85,36 @@ fn the_upstream_sees_the_password_where_the_route_says_so() {
         fields(&answer.text())["authorization"],
         ["Basic YmVydDpwYXNzd29yZA=="]
     );
+}
+
+#[test]
+fn a_request_that_waits_is_not_let_past_a_password_that_was_asked_for_meanwhile() {
+    let (mut rig, upstream) = echoing("/");
+    rig.no_service("p/web", true, None);
+    rig.publish();
+    let mut client = Raw::connect(rig.http);
+    client.send("GET / HTTP/1.1\nHost: a.test\n\n");
+    std::thread::sleep(Duration::from_millis(200));
+    auth(&mut rig);
+    rig.service("p/web", &[("web-1", 1)]);
+    rig.publish();
+    let answer = client.answer();
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert!(answer.text().contains("ask again"), "{}", answer.text());
+    assert_eq!(upstream.connections(), 0);
+}
+
+#[test]
+fn who_asks_for_preflight_or_robots_needs_no_password() {
+    let (mut rig, upstream) = echoing("/");
+    auth(&mut rig);
+    rig.middleware().robots_deny = true;
+    rig.middleware().cors = Some(linkspan_site::Cors::default());
+    rig.publish();
+    let preflight =
+        "OPTIONS / HTTP/1.1\nHost: a.test\nOrigin: https://b.test\nAccess-Control-Request-Method: PUT\n\n";
+    assert_eq!(rig.ask(preflight).status, 204);
+    assert_eq!(rig.ask("GET /robots.txt HTTP/1.1\nHost: a.test\n\n").status, 200);
+    assert_eq!(ask(&rig, "/", None).status, 401);
+    assert_eq!(upstream.connections(), 0);
 }
