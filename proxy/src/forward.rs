@@ -190,9 +190,15 @@ impl Matched {
         } else {
             body.size_hint().exact()
         };
-        let coding = compress::change(self.accepts, head.status, &mut head.headers, length)?;
-        // Only memory can be missing, and then the body that was announced can't be made.
-        Encoder::new(coding).ok().filter(|_| !self.head)
+        let coding = compress::choose(self.accepts, head.status, &mut head.headers, length)?;
+        // Where it can't be had, for want of memory, the body goes as it is.
+        let encoder = if self.head {
+            None
+        } else {
+            Some(Encoder::new(coding).ok()?)
+        };
+        compress::mark(coding, &mut head.headers);
+        encoder
     }
 
     fn middleware(&self) -> &Middleware {
@@ -311,7 +317,8 @@ async fn answer(
         wait.map_err(|wait| Kind::RateLimited(seconds(wait)))?;
     }
     if let Some(gate) = &middleware.basic_auth {
-        let entering = gate.enter(request.headers(), &worker.verified, &worker.shared.verifier);
+        let (verified, verifier) = (&worker.verified, &worker.shared.verifier);
+        let entering = gate.enter(client.peer.ip(), request.headers(), verified, verifier);
         record.user(entering.await?);
     }
     if let Some(limit) = &middleware.concurrency {

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -30,6 +31,8 @@ const LONGEST_PASSWORD: usize = 1024;
 pub(crate) struct Gate {
     challenge: HeaderValue,
     users: BTreeMap<String, PasswordHash>,
+    /// Of all users', the hash that takes longest.
+    slowest: Option<PasswordHash>,
     /// The upstream gets to see the password too.
     pub(crate) forwards: bool,
 }
@@ -41,6 +44,7 @@ impl Gate {
             .unwrap_or_else(|_| HeaderValue::from_static("Basic realm=\"restricted\", charset=\"UTF-8\""));
         Self {
             challenge,
+            slowest: auth.users.values().max_by_key(|hash| cost(hash)).cloned(),
             users: auth.users.clone(),
             forwards: auth.forward_authorization,
         }
@@ -49,6 +53,7 @@ impl Gate {
     /// The user who asks.
     pub(crate) async fn enter(
         &self,
+        from: IpAddr,
         headers: &HeaderMap,
         verified: &Verified,
         verifier: &Verifier,
@@ -56,8 +61,9 @@ impl Gate {
         let refused = || Failure::from(Kind::Unauthorized(self.challenge.clone()));
         let (user, password) = credentials(headers).ok_or_else(refused)?;
         let known = self.users.get(&user);
-        // A name that isn't there takes as long as one that is, so that nobody learns which are.
-        let Some(hash) = known.or_else(|| self.users.values().next()) else {
+        // A name that isn't there takes as long as the slowest that is. In a file with hashes of several kinds those that are
+        // quicker can still be told.
+        let Some(hash) = known.or(self.slowest.as_ref()) else {
             return Err(refused());
         };
         let digest = verified.digest(&user, &password, hash);
@@ -65,7 +71,7 @@ impl Gate {
             return Ok(user);
         }
         let right = verifier
-            .verify(hash.clone(), password)
+            .verify(from, hash.clone(), password)
             .await
             .ok_or(Kind::VerifierFull)?;
         if known.is_none() || !right {
@@ -73,6 +79,17 @@ impl Gate {
         }
         verified.remember(digest);
         Ok(user)
+    }
+}
+
+/// Orders hashes by how long they take, roughly.
+fn cost(hash: &PasswordHash) -> (u8, String) {
+    match hash {
+        PasswordHash::Sha1(_) => (0, String::new()),
+        PasswordHash::Apr1(_) => (1, String::new()),
+        // `$2y$12$…`: the cost has two digits.
+        PasswordHash::Bcrypt(text) => (2, text.get(4..6).unwrap_or_default().to_owned()),
+        PasswordHash::Argon2(_) => (3, String::new()),
     }
 }
 

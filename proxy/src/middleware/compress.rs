@@ -95,9 +95,9 @@ impl Weights {
     }
 }
 
-/// Changes the head of an answer into that of its compressed form, if it is to be compressed. `length`: of its body as it
-/// is, where that is known; for HEAD the length that is told.
-pub(crate) fn change(
+/// What an answer is to be compressed with, if it is; its `Vary` says that there was a choice. `length`: of its body as it is,
+/// where that is known; for HEAD the length that is told.
+pub(crate) fn choose(
     accepted: Option<Coding>,
     status: StatusCode,
     headers: &mut HeaderMap,
@@ -107,7 +107,11 @@ pub(crate) fn change(
         return None;
     }
     vary(headers);
-    let coding = accepted.filter(|_| length.is_none_or(|length| length >= WORTH_IT))?;
+    accepted.filter(|_| length.is_none_or(|length| length >= WORTH_IT))
+}
+
+/// Changes the head of an answer into that of its compressed form.
+pub(crate) fn mark(coding: Coding, headers: &mut HeaderMap) {
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
     headers.remove(CONTENT_LENGTH);
     // A range would be one of the compressed bytes, which nobody can ask for again.
@@ -120,7 +124,6 @@ pub(crate) fn change(
             Err(_) => headers.remove(ETAG),
         };
     }
-    Some(coding)
 }
 
 fn is_compressible(status: StatusCode, headers: &HeaderMap) -> bool {
@@ -204,6 +207,17 @@ fn vary(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn change(
+        accepted: Option<Coding>,
+        status: StatusCode,
+        headers: &mut HeaderMap,
+        length: Option<u64>,
+    ) -> Option<Coding> {
+        let coding = choose(accepted, status, headers, length)?;
+        mark(coding, headers);
+        Some(coding)
+    }
 
     fn map(fields: &[(&'static str, &str)]) -> HeaderMap {
         fields

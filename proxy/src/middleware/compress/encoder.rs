@@ -13,6 +13,8 @@ use super::Coding;
 const GZIP_LEVEL: u32 = 5;
 const BROTLI_LEVEL: u32 = 4;
 const ZSTD_LEVEL: i32 = 3;
+/// Log2 of the bytes that are kept for references back, as Brotli's: more is memory for each answer under way.
+const ZSTD_WINDOW: u32 = 19;
 /// Of Brotli, as a power of two: what a window costs in memory for every answer under way.
 const BROTLI_WINDOW: u32 = 19;
 const BROTLI_BUFFER: usize = 4096;
@@ -41,7 +43,11 @@ impl Encoder {
                 BROTLI_LEVEL,
                 BROTLI_WINDOW,
             ))),
-            Coding::Zstd => Writer::Zstd(zstd::stream::write::Encoder::new(out, ZSTD_LEVEL)?),
+            Coding::Zstd => {
+                let mut writer = zstd::stream::write::Encoder::new(out, ZSTD_LEVEL)?;
+                writer.window_log(ZSTD_WINDOW)?;
+                Writer::Zstd(writer)
+            }
         };
         Ok(Self {
             writer: Some(writer),
