@@ -321,6 +321,10 @@ impl Body for RequestBody {
             }
             Origin::Tape { tape, at, .. } => {
                 let tape = tape.borrow();
+                if tape.trailers.is_some() {
+                    // They go with chunks only.
+                    return SizeHint::default();
+                }
                 let rest = tape
                     .rest
                     .as_ref()

@@ -135,12 +135,15 @@ impl Chunked {
                     if end > TRAILERS {
                         return Err(ChunkError::Trailers);
                     }
-                    self.state = State::Ended;
                     if end == 2 {
+                        self.state = State::Ended;
                         bytes.advance(end);
                     } else {
                         let section = bytes.split_to(end).freeze();
-                        return Ok(Some(Piece::Trailers(head::trailers(&section)?)));
+                        // What can't be read is no end.
+                        let trailers = head::trailers(&section)?;
+                        self.state = State::Ended;
+                        return Ok(Some(Piece::Trailers(trailers)));
                     }
                 }
                 State::Ended => return Ok(Some(Piece::End)),

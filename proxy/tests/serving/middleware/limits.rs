@@ -1,5 +1,7 @@
 //! How often, how many at once, and how much.
 
+use std::time::Duration;
+
 use linkspan_site::{RateKey, RateLimit};
 
 use super::{echoing, line_of};
@@ -99,4 +101,25 @@ fn a_body_that_is_too_large_is_refused_before_it_is_sent_or_cut_while_it_is() {
         3
     );
     assert!(rig.hints_are_none(), "the upstream is not to blame");
+}
+
+#[test]
+fn a_body_that_grows_too_large_never_ends_for_the_upstream() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let upstream = Upstream::new(move |mut raw| {
+        raw.head();
+        tell.send(raw.rest()).unwrap();
+    });
+    let mut rig = Rig::plain();
+    rig.route("a.test", "/", "p/web", upstream.port);
+    rig.service("p/web", &[("web-1", 1)]);
+    rig.middleware().max_body = Some(10);
+    rig.publish();
+    let mut client = Raw::connect(rig.http);
+    client.send("POST / HTTP/1.1\nHost: a.test\nTransfer-Encoding: chunked\n\n6\nhello \n");
+    std::thread::sleep(Duration::from_millis(100));
+    client.send("5\nworld\n0\n\n");
+    assert_eq!(client.answer().status, 413);
+    let got = told.recv_timeout(Duration::from_secs(5)).unwrap();
+    assert!(!got.ends_with(b"0\r\n\r\n"), "it took part of it for all");
 }
