@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use linkspan_api::feed;
 use linkspan_containers::{Event, Exit};
 use linkspan_plan::{ContainerId, Health, Job, Run};
 use linkspan_site::Restart;
@@ -136,7 +137,16 @@ impl Reconciler {
                 });
                 self.emit(None, "proxy", &pid.to_string(), "up", "");
             }
+            Note::TooLong(length) => self.trouble(
+                "proxy",
+                format!(
+                    "its snapshot would be {} MiB, more than the {} MiB that there may be, so sites stay as they were; take away pages, users or routes",
+                    length >> 20,
+                    feed::FRAME_MAX >> 20
+                ),
+            ),
             Note::Serving(generation) => {
+                self.troubles.remove("proxy");
                 if let Some(proxy) = &mut self.proxy {
                     proxy.served = generation;
                 }

@@ -62,6 +62,8 @@ pub(crate) enum Note {
     },
     /// It serves this generation.
     Serving(u64),
+    /// A snapshot of so many bytes is too long to be sent; it serves the one before.
+    TooLong(usize),
     /// Nothing is under way to this endpoint any more.
     Drained { endpoint: String, run: u64 },
     /// A hint.
@@ -242,7 +244,11 @@ async fn attend(
                     stopping = true;
                     writer.send(&ToProxy::Drain { grace_ms: 2_000 }, &[]).await?;
                 }
-                Some(Order::Serve { sockets, snapshot }) => serve(&mut writer, &sockets, snapshot).await?,
+                Some(Order::Serve { sockets, snapshot }) => match serve(&mut writer, &sockets, snapshot).await {
+                    // Nothing of it was sent, and what the proxy has is better than none.
+                    Err(FeedError::TooLong { length }) => drop(notes.send(Note::TooLong(length))),
+                    served => served?,
+                },
             },
             message = reader.next() => match message {
                 Ok(Some((message, _))) => pass_on(message, notes),
